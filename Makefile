@@ -1,0 +1,51 @@
+# Everything from a fresh clone: `make demo` runs the main job, `make test` the tests.
+PYTHON ?= python3
+RUN    ?= runs/demo
+CONFIG ?= laptop
+SHARDS ?=
+ARGS   ?=
+
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help demo test lint bench stage-1 status clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+		|| { echo "rr7k needs Python 3.11 or 3.12: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[pipeline,dev]'
+	@touch $@
+
+demo: .venv/.installed ## from nothing to a table of masks, on photographs that need no download
+	$(BIN)/rr7k sample-data sample-data
+	$(BIN)/rr7k stage-1 --run runs/demo --shards sample-data
+	$(BIN)/rr7k stage-1 manifest --explain --run runs/demo
+	@echo
+	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
+	@echo "Look at: runs/demo/masks (Parquet), runs/demo/mask-sizes.png; .venv/bin/rr7k status --run runs/demo"
+	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b"
+
+stage-1: .venv/.installed ## SA-1B shards → masks: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
+	$(BIN)/rr7k stage-1 --run $(RUN) --config $(CONFIG) $(if $(SHARDS),--shards '$(SHARDS)') $(ARGS)
+
+status: .venv/.installed ## what became of every input of RUN
+	$(BIN)/rr7k status --run $(RUN)
+
+test: lint ## all checks: style, types, tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.installed ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.installed ## speed and memory, beside the floor and the obvious way
+	$(BIN)/python -m tests.bench.manifest
+
+clean: ## forget the environment and the demo
+	rm -rf .venv sample-data runs/demo

@@ -1,0 +1,263 @@
+"""The command line: parse, call, print. Imports are inside the commands, so that `rr7k --help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+app = typer.Typer(
+    name="rr7k", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    help="Name every region of an image: build the RR-7K benchmark from SA-1B, in three stages.\n\n"
+         "A [bold]run folder[/] holds everything a run makes, as Parquet. Every command may be stopped at any moment and "
+         "given again: it does only what is missing.\n\n"
+         "Try it: [bold]rr7k sample-data sample-data[/], then [bold]rr7k stage-1 --run runs/demo --shards sample-data[/], "
+         "then [bold]rr7k status --run runs/demo[/].",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+out, err = Console(), Console(stderr=True)
+
+RunOption = Annotated[str, typer.Option("--run", help="Run folder: a local path, s3://… or gs://…", show_default=False)]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False)
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Tasks at a time.", show_default="one per CPU")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="0, or as the run has it")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Stage1Step(StrEnum):
+    """The steps of stage 1."""
+
+    manifest = "manifest"
+
+
+def load_config(config_file: str | None, overrides: list[str]) -> Any:
+    """Put the steps' sections together and load the whole. Raises `UsageError`."""
+    from pydantic import create_model
+
+    from pipeline.config import ClusterConfig, Section, load
+    from stages.manifest import ManifestConfig
+
+    sections: dict[str, type[BaseModel]] = {"cluster": ClusterConfig, "manifest": ManifestConfig}
+    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
+    return load(create_model("Config", __base__=Section, **fields), config_file, overrides)
+
+
+# --- commands, in the order of the work -------------------------------------------------------------------
+
+
+@app.command()
+def sample_data(
+    folder: Annotated[Path, typer.Argument(help="Where to write the shard.")],
+    coco: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="JSON IMAGES", help="Write this COCO annotation and its image folder instead.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a small shard in SA-1B's layout, from photographs that ship with scikit-image.
+
+    With [bold]--coco[/], write any COCO-style annotation as such a shard, and its true names as names.parquet.
+    """
+    from stages import sample_data as step
+
+    with err.status("segmenting photographs" if coco is None else "converting masks"):
+        made = step.write_photographs(folder) if coco is None else step.write_coco(folder, *coco)
+    out.print(f"{made.shard}: {made.images} images, {made.masks} masks ([bold]generated[/], not SA-1B)")
+    if made.names:
+        out.print(f"{made.names}: the true names")
+    out.print(f"next: rr7k stage-1 --run runs/NAME --shards {made.shard}", highlight=False)
+
+
+@app.command()
+def fetch_shards(
+    links: Annotated[Path, typer.Argument(help="Link file from SA-1B's download page: lines of file_name, tab, cdn_link.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the shards go.", show_default=False)],
+    at_once: Annotated[int, typer.Option(min=1, max=16, help="Downloads at a time.")] = 4,
+) -> None:
+    """Download SA-1B shards from your own link file: resumable, verified, a few at a time."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from stages.fetching import fetch_all, read_links
+
+    wanted = read_links(links)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        tasks = {link.name: bar.add_task(link.name, total=link.bytes) for link in wanted}
+        outcomes = fetch_all(wanted, folder, at_once, lambda name, have, of: bar.update(tasks[name], completed=have, total=of or None))
+    failed = [outcome for outcome in outcomes if outcome.error]
+    out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} shards are in {folder}, whole and verified")
+    if failed:
+        raise UserError("\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed))
+
+
+@app.command("stage-1")
+def stage_1(
+    run: RunOption,
+    step: Annotated[Stage1Step | None, typer.Argument(help="One step only.", show_default="all steps, in order")] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH...", show_default=False,
+                     help="SA-1B shards: tars, a folder of tars, a quoted glob, an unpacked folder; local, s3:// or gs://. "
+                          "Added to those the run knows."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(metavar="N|all", help="Sample so many images.", show_default="all, or as the run has it"),
+    ] = None,
+    seed: SeedOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    workers: WorkersOption = None,
+    explain: Annotated[bool, typer.Option(help="Show what the tiny-mask rule removes, at several cuts; read nothing.")] = False,
+    redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
+) -> None:
+    """Stage 1: find the masks worth naming in SA-1B shards.
+
+    [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
+
+    Stop it at any time and give the same command again. More shards or more images later add rows and redo none.
+    """
+    from pipeline.run import Run
+
+    target = Run(run)
+    if explain:
+        _explain(target)
+        return
+    named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
+    if more and not shards:
+        raise UsageError(f"unexpected {' '.join(more)}: name shards with --shards.")
+    named += [f"manifest.images={images}"] if images else []
+    named += [f"manifest.seed={seed}"] if seed is not None else []
+    named += [f"cluster.workers={workers}"] if workers else []
+    settings = load_config(config, [*(overrides or []), *named])
+    _manifest(target, settings, redo)
+    _print_funnel(target)
+    out.print(f"next: rr7k stage-1 manifest --explain --run {run}", highlight=False)
+
+
+@app.command()
+def status(run: RunOption, as_json: JsonOption = False) -> None:
+    """Show what became of every shard, image and mask of a run; exit 1 if anything is unaccounted for."""
+    import json
+
+    from pipeline.run import Run
+    from stages.funnel import levels
+
+    found = levels(Run(run))
+    if not found:
+        raise UsageError(f"{run}: no run there. Start one: rr7k stage-1 --run {run} --shards PATH")
+    if as_json:
+        sys.stdout.write(json.dumps({"run": run, "levels": [level.as_dict() for level in found]}, indent=2) + "\n")
+    else:
+        _print_funnel(Run(run))
+    if any(level.difference for level in found):
+        raise UserError("the funnel does not add up: files of the run folder are missing or damaged.")
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Print the whole configuration as TOML, each setting with its meaning."""
+    from pipeline.config import as_toml
+
+    sys.stdout.write(as_toml(load_config(config, overrides or [])))
+
+
+# --- printing ---------------------------------------------------------------------------------------------
+
+
+def _toml_list(values: list[str]) -> str:
+    import json
+
+    return json.dumps(values)
+
+
+def _manifest(run: Any, settings: Any, redo: bool) -> None:
+    from pipeline import cluster
+    from pipeline.progress import meter
+    from stages import manifest
+
+    def session() -> AbstractContextManager[cluster.Session]:
+        return cluster.session(settings.cluster)
+
+    with meter(err) as shown:
+        watcher = manifest.Watcher(shown.start, lambda p: shown.advance(p.bytes, p.images, p.masks))
+        manifest.build(run, settings.manifest, session, watcher, redo=redo)
+
+
+def _print_funnel(run: Any) -> None:
+    from rich.table import Table
+
+    from stages.funnel import levels
+
+    table = Table("", "total", "kept", "dropped", "quarantined", "pending", "difference", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for level in levels(run):
+        table.add_row(f"[bold]{level.name}[/]", f"{level.total:,}", f"{level.kept:,}", f"{sum(level.dropped.values()):,}",
+                      f"{sum(level.quarantined.values()):,}", f"{level.pending:,}",
+                      f"[{'green' if level.difference == 0 else 'bold red'}]{level.difference:,}[/]")
+        for kind in (level.dropped, level.quarantined):
+            for reason, count in kind.items():
+                cells = ["", "", f"{count:,}", ""] if kind is level.dropped else ["", "", "", f"{count:,}"]
+                table.add_row(f"  [dim]{reason}[/]", *(f"[dim]{cell}[/]" for cell in cells))
+    out.print(table)
+
+
+def _explain(run: Any) -> None:
+    from rich.table import Table
+
+    from pipeline.files import is_remote
+    from stages.area_report import CUTS, draw, gather, real_image
+
+    report, real = gather(run), real_image()
+    table = Table("min_area_ratio", "at 2250×1500 px", "removes", "of all", f"of one real image ({real.masks})", "", box=None)
+    for column in table.columns[:5]:
+        column.justify = "right"
+    for cut in sorted({*CUTS, report.cut}):
+        share = report.below(cut) / max(report.total, 1)
+        here = cut == report.cut
+        table.add_row(f"{cut:g}", f"{cut * 2250 * 1500:,.0f} px", f"{report.below(cut):,}", f"{share:.1%}",
+                      str(real.below.get(cut, "")), f"{'█' * round(30 * share)}{' ◄ the cut' if here else ''}",
+                      style="bold" if here else "")
+    out.print(f"{report.total:,} masks of {report.images:,} images, before any rule\n")
+    out.print(table)
+    out.print(f"\nThe real image: {real.description}. It illustrates a cut; one image is no distribution.\n"
+              "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…", highlight=False)
+    picture = Path("mask-sizes.png") if is_remote(run.folder.uri) else Path(run.folder.path, "mask-sizes.png")
+    draw(report, picture)
+    out.print(f"drawn: {picture}", highlight=False)
+
+
+def main() -> None:
+    """Run the command line; errors a user can act on end in one message and their own exit code."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("stopped. What was finished is kept; give the same command again to go on.", highlight=False)
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

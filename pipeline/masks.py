@@ -1,0 +1,91 @@
+"""COCO run-length masks, without decoding where that can be avoided.
+
+A mask is the string `counts` of a COCO RLE plus its size; runs go down the columns, starting with
+background (pycocotools, `common/maskApi.c`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pycocotools import mask as coco
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_LONGEST_RUN_BITS = 40  # 5 bits a character: a run longer than 2**35 px is no image
+
+
+class RunSums(NamedTuple):
+    """What the run lengths of N masks say, without decoding a pixel; arrays of length N."""
+
+    area: Ints  # px of foreground
+    total: Ints  # px of foreground and background: height × width in a sound mask
+    malformed: Bools  # a character outside the alphabet, an unfinished run, or a negative run
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _sum_runs(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32], area: Ints, total: Ints, malformed: Bools
+) -> None:
+    for i in range(len(offsets) - 1):
+        position, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+        background = foreground = last_background = last_foreground = lowest = np.int64(0)
+        run = 0
+        broken = False
+        while position < end:
+            value, shift, more = np.int64(0), 0, True
+            char = np.int64(0)
+            while more and position < end and shift < _LONGEST_RUN_BITS:
+                char = np.int64(data[position]) - 48
+                broken |= char < 0 or char > 63
+                value |= (char & 31) << shift
+                more = (char & 32) != 0
+                shift += 5
+                position += 1
+            broken |= more
+            value |= -((char >> 4) & 1) << shift  # sign
+            # From the fourth run on, a run is stored as the difference to the run two before.
+            if run & 1:
+                last_foreground += value
+                foreground += last_foreground
+                lowest |= last_foreground
+            else:
+                value += last_background
+                background += value
+                lowest |= value
+                last_background = value if run else np.int64(0)
+            run += 1
+        area[i] = foreground
+        total[i] = foreground + background
+        malformed[i] = broken or lowest < 0 or run == 0
+
+
+def run_sums(counts: pa.StringArray) -> RunSums:
+    """Sum the run lengths of each mask in `counts` (COCO compressed RLE strings, no nulls)."""
+    count = len(counts)
+    sums = RunSums(np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.bool_))
+    _, offsets, data = counts.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[counts.offset : counts.offset + count + 1]
+    _sum_runs(np.frombuffer(data or b"", np.uint8), bounds, *sums)
+    return sums
+
+
+def iou_matrix(counts: list[str], height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return the (N, N) intersection-over-union of N masks of one image, without decoding them."""
+    rles = [{"size": [height, width], "counts": text.encode()} for text in counts]
+    return np.asarray(coco.iou(rles, rles, [False] * len(rles)), np.float64).reshape(len(rles), len(rles))
+
+
+def encode(pixels: npt.NDArray[np.bool_]) -> str:
+    """Encode a boolean (height, width) mask as COCO compressed RLE."""
+    return str(coco.encode(np.asfortranarray(pixels, np.uint8))["counts"].decode())
+
+
+def decode(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Decode COCO compressed RLE to a boolean (height, width) mask."""
+    return np.asarray(coco.decode({"size": [height, width], "counts": counts.encode()}), np.bool_)

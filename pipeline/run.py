@@ -1,0 +1,197 @@
+"""The run folder: tables made of parts, commit records that say which parts count, one writer per step.
+
+    runs/NAME/
+        commits/STEP/KEY.json          one per finished piece of work, written last and atomically
+        TABLE/STEP.KEY-TOKEN.parquet   parts; one that no commit names does not exist for a reader
+        plans/STEP.json                what the step was last asked to do
+        locks/                         who is writing
+
+A piece of work that is killed leaves at most parts without a commit; the next run does that piece again
+and sweeps them away. There is no other state.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from pipeline import locks, tables
+from pipeline.errors import UserError
+from pipeline.files import Folder
+
+T = TypeVar("T")
+
+_READERS = 16  # threads for small files: on an object store each costs a round trip
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """The record that a piece of work is done: what it made, from what, and what became of its rows."""
+
+    key: str
+    fingerprint: str
+    parts: dict[str, str]
+    """Table name to part file name."""
+    rows: dict[str, int]
+    """Table name to rows in the part."""
+    counts: dict[str, int]
+    """Funnel counts, as in `images.kept` or `masks.dropped.tiny`."""
+    facts: dict[str, Any]
+    """What the step itself wants to remember."""
+    made_at: str
+    made_by: str
+
+
+@cache
+def version() -> str:
+    """Return rr7k's version, as recorded in everything it makes."""
+    try:
+        return f"rr7k {importlib.metadata.version('rr7k')}"
+    except importlib.metadata.PackageNotFoundError:  # a bare checkout shipped to a Ray worker
+        return "rr7k (not installed)"
+
+
+class PartWriter:
+    """Writes one part of one table, batch by batch; memory is bounded by a batch."""
+
+    def __init__(self, name: str, file_name: str, sink: Any) -> None:
+        self.file_name = file_name
+        self.rows = 0
+        self._table = name
+        labels = [f.name for f in tables.SCHEMAS[name] if pa.types.is_dictionary(f.type)]
+        self._writer = pq.ParquetWriter(sink, tables.stamped(name), compression="zstd", use_dictionary=labels)
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows as one row group. Raises `pa.ArrowInvalid` when the columns are not the table's."""
+        if table.num_rows:
+            self._writer.write_table(table.cast(tables.SCHEMAS[self._table]))
+            self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+
+class Run:
+    """A run folder, local or on an object store. Cheap to make: opening reads nothing."""
+
+    def __init__(self, uri: str) -> None:
+        self.folder = Folder(uri)
+
+    @contextmanager
+    def lock(self, step: str) -> Iterator[locks.Lock]:
+        """Be the only writer of `step`. Raises `BusyError` or `UsageError`."""
+        with locks.hold(self.folder.sub("locks"), step) as lock:
+            yield lock
+
+    # --- writing ---
+
+    @contextmanager
+    def part(self, step: str, table: str, key: str) -> Iterator[PartWriter]:
+        """Write a part of `table`; it counts once a commit names it."""
+        name = f"{step}.{key}-{secrets.token_hex(4)}.parquet"
+        with self.folder.sub(table).create(name) as sink:
+            writer = PartWriter(table, name, sink)
+            yield writer
+            writer.close()
+
+    def commit(self, step: str, key: str, parts: dict[str, PartWriter], *, fingerprint: str,
+               counts: dict[str, int], facts: dict[str, Any]) -> Commit:
+        """Make finished parts count, all at once; replaces an earlier commit of the same key."""
+        record = Commit(
+            key=key, fingerprint=fingerprint, counts=counts, facts=facts,
+            parts={table: writer.file_name for table, writer in parts.items()},
+            rows={table: writer.rows for table, writer in parts.items()},
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"), made_by=version(),
+        )
+        self.folder.sub("commits", step).replace(f"{key}.json", msgspec.json.encode(record))
+        return record
+
+    def forget(self, step: str, key: str) -> None:
+        """Make a commit's parts not count any more."""
+        self.folder.sub("commits", step).delete(f"{key}.json")
+
+    def sweep(self, step: str, table_names: list[str]) -> None:
+        """Delete the step's parts that no commit names; only for the holder of the lock under which it writes."""
+        for table in table_names:
+            named = set(self._part_names(table))
+            folder = self.folder.sub(table)
+            for name in folder.names(".parquet"):
+                if name.startswith(f"{step}.") and name not in named:
+                    folder.delete(name)
+
+    def save_plan(self, step: str, plan: msgspec.Struct) -> None:
+        """Remember what `step` was asked to do."""
+        self.folder.sub("plans").replace(f"{step}.json", msgspec.json.encode(plan))
+
+    def replace_table(self, table: str, rows: list[dict[str, object]]) -> None:
+        """Rewrite a derived table whole, as the single file `TABLE.parquet`."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(tables.from_rows(table, rows).cast(tables.stamped(table)), sink, compression="zstd")
+        self.folder.replace(f"{table}.parquet", sink.getvalue().to_pybytes())
+
+    # --- reading ---
+
+    def plan(self, step: str, kind: type[T]) -> T | None:
+        """Return what `step` was last asked to do, or None."""
+        folder = self.folder.sub("plans")
+        if not folder.exists(f"{step}.json"):
+            return None
+        return _decode(folder, f"{step}.json", kind)
+
+    def commits(self, step: str) -> dict[str, Commit]:
+        """Return the finished pieces of `step` by key. Raises `UserError` for a damaged record."""
+        folder = self.folder.sub("commits", step)
+        names = folder.names(".json")
+        with ThreadPoolExecutor(_READERS) as pool:
+            records = pool.map(lambda name: _decode(folder, name, Commit), names)
+            return {record.key: record for record in records}
+
+    def steps(self) -> list[str]:
+        """List the steps that have committed anything."""
+        import pyarrow.fs as pafs
+
+        place = self.folder.sub("commits")
+        infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
+        return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+
+    def _part_names(self, table: str) -> list[str]:
+        records = [r for step in self.steps() for r in self.commits(step).values()]
+        return sorted(r.parts[table] for r in records if table in r.parts)
+
+    def dataset(self, table: str) -> pads.Dataset:
+        """Return `table` as a lazy dataset over its committed parts, empty if there are none.
+
+        Raises `UserError` when a part is missing, damaged or of another schema version.
+        """
+        folder = self.folder.sub(table)
+        paths = [f"{folder.path}/{name}" for name in self._part_names(table)]
+        if not paths:
+            return pads.dataset(tables.SCHEMAS[table].empty_table())
+        try:
+            dataset = pads.dataset(paths, filesystem=folder.filesystem, format="parquet")
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{folder.uri}: cannot read table {table} ({error}).") from error
+        tables.check(dataset.schema, table, folder.uri)
+        return dataset
+
+    def rows_on_disk(self, table: str) -> int:
+        """Count the rows of a table by the footers of its parts, not by what was recorded of them."""
+        return int(self.dataset(table).count_rows())
+
+
+def _decode(folder: Folder, name: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(folder.read(name), type=kind)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{folder.uri}/{name}: damaged record ({error}). Delete it: that piece is then done again.") from error

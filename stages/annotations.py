@@ -1,0 +1,248 @@
+"""SA-1B annotation JSON: parsed with its types, checked against the image, turned into Arrow columns.
+
+The fast way handles a whole file as it should be. Only a file that fails there is taken apart annotation
+by annotation, so that one bad mask costs one mask and is named with its field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline import masks
+from pipeline.shards import IndexedImage, Problem
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Pixels = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
+class Segmentation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """COCO compressed RLE; `size` is (height, width)."""
+
+    size: tuple[Pixels, Pixels]
+    counts: str
+
+
+class Annotation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One mask, with exactly SA-1B's keys (segment-anything README)."""
+
+    id: Id
+    segmentation: Segmentation
+    bbox: tuple[float, float, float, float]
+    area: Pixels
+    predicted_iou: float
+    stability_score: float
+    crop_box: tuple[float, float, float, float]
+    point_coords: list[tuple[float, float]]
+
+
+class ImageInfo(msgspec.Struct, forbid_unknown_fields=True):
+    """The image an annotation file belongs to."""
+
+    image_id: Id
+    width: Pixels
+    height: Pixels
+    file_name: str
+
+
+class AnnotationFile(msgspec.Struct, forbid_unknown_fields=True):
+    """A whole `sa_N.json`."""
+
+    image: ImageInfo
+    annotations: list[Annotation]
+
+
+class ImageMasks(NamedTuple):
+    """The annotations of one image that have the right shape, with their positions in the file."""
+
+    image: IndexedImage
+    annotations: Sequence[Annotation]
+    positions: Sequence[int]
+
+
+_decoder = msgspec.json.Decoder(AnnotationFile)
+
+
+# --- one file ---------------------------------------------------------------------------------------------
+
+
+def parse(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Problem], int]:
+    """Parse the annotation file of `image`.
+
+    Returns the masks (None if the whole image is unusable), the problems, and how many annotations the
+    file holds (0 if unusable).
+    """
+    try:
+        file = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return _take_apart(image, data)
+    if wrong := _wrong_image(image, file.image):
+        return None, [wrong], 0
+    count = len(file.annotations)
+    return ImageMasks(image, file.annotations, range(count)), [], count
+
+
+def _json_name(image: IndexedImage) -> str:
+    return f"sa_{image.image_id}.json"
+
+
+def _image_problem(image: IndexedImage, path: str, reason: str, error: str) -> Problem:
+    return Problem(f"image:{image.image_id}", image.image_id, f"{_json_name(image)} {path}".rstrip(), reason, error)
+
+
+def _wrong_image(image: IndexedImage, info: ImageInfo) -> Problem | None:
+    if info.image_id != image.image_id:
+        return _image_problem(image, "$.image.image_id", "wrong-image", f"the file says image {info.image_id}")
+    if (info.width, info.height) != (image.width, image.height):
+        return _image_problem(image, "$.image", "wrong-size", f"the file says {info.width}×{info.height} px, the JPEG's "
+                              f"header {image.width}×{image.height}")
+    return None
+
+
+def _take_apart(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Problem], int]:
+    try:
+        content = json.loads(data)  # also reads NaN, which is then found in its field
+        info, entries = _split(content)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        return None, [_image_problem(image, "", "not-json", f"the file is not valid JSON: {error}")], 0
+    except msgspec.ValidationError as error:
+        message, path = _message_and_path(error)
+        return None, [_image_problem(image, path, "wrong-shape", message)], 0
+    if wrong := _wrong_image(image, info):
+        return None, [wrong], 0
+    good, positions, problems = [], [], []
+    for position, entry in enumerate(entries):
+        try:
+            good.append(msgspec.convert(entry, Annotation))
+            positions.append(position)
+        except msgspec.ValidationError as error:
+            message, path = _message_and_path(error)
+            problems.append(_mask_problem(image, entry, position, path[1:], "wrong-shape", message))
+    return ImageMasks(image, good, positions), problems, len(entries)
+
+
+def _split(content: Any) -> tuple[ImageInfo, list[Any]]:
+    """Check the outer shape only. Raises `msgspec.ValidationError`."""
+
+    class Outer(msgspec.Struct, forbid_unknown_fields=True):
+        image: ImageInfo
+        annotations: list[Any]
+
+    outer = msgspec.convert(content, Outer)
+    return outer.image, outer.annotations
+
+
+def _message_and_path(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Split msgspec's "Expected `int`, got `str` - at `$.area`" into message and path."""
+    message, _, path = str(error).partition(" - at `")
+    return message, path.rstrip("`") or "$"
+
+
+def _mask_problem(image: IndexedImage, entry: Any, position: int, field: str, reason: str, error: str) -> Problem:
+    mask_id = entry.get("id") if isinstance(entry, dict) else getattr(entry, "id", None)
+    name = f"mask:{mask_id}" if isinstance(mask_id, int) else f"mask:{_json_name(image)}[{position}]"
+    place = f"{_json_name(image)} $.annotations[{position}]{field}"
+    return Problem(name, image.image_id, place, reason, error)
+
+
+# --- many files -------------------------------------------------------------------------------------------
+
+
+class MaskColumns(NamedTuple):
+    """N masks of one or more images as columns; `image` indexes the list of images they came from."""
+
+    image: npt.NDArray[np.int64]
+    position: npt.NDArray[np.int64]
+    mask_id: npt.NDArray[np.int64]
+    rle_counts: pa.StringArray
+    rle_size: npt.NDArray[np.int64]  # (N, 2): height, width
+    bbox: npt.NDArray[np.float64]  # (N, 4): x, y, w, h
+    area: npt.NDArray[np.int64]
+    predicted_iou: npt.NDArray[np.float64]
+    stability_score: npt.NDArray[np.float64]
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> MaskColumns:
+        """Return the masks where `keep` is true."""
+        if keep.all():
+            return self
+        return MaskColumns(*(c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep] for c in self))
+
+
+def columns(batch: Sequence[ImageMasks]) -> MaskColumns:
+    """Turn parsed annotations into columns, in bulk."""
+    entries = list(chain.from_iterable(item.annotations for item in batch))
+    segments = [entry.segmentation for entry in entries]
+    n = len(entries)
+    return MaskColumns(
+        image=np.repeat(np.arange(len(batch)), [len(item.annotations) for item in batch]),
+        position=np.fromiter(chain.from_iterable(item.positions for item in batch), np.int64, n),
+        mask_id=np.fromiter([e.id for e in entries], np.int64, n),
+        rle_counts=pa.array([s.counts for s in segments], pa.string()),
+        rle_size=np.fromiter(chain.from_iterable([s.size for s in segments]), np.int64, 2 * n).reshape(n, 2),
+        bbox=np.fromiter(chain.from_iterable([e.bbox for e in entries]), np.float64, 4 * n).reshape(n, 4),
+        area=np.fromiter([e.area for e in entries], np.int64, n),
+        predicted_iou=np.fromiter([e.predicted_iou for e in entries], np.float64, n),
+        stability_score=np.fromiter([e.stability_score for e in entries], np.float64, n),
+    )
+
+
+_BOX_SLACK = 1.0
+"""px a box may reach over the image's edge: SA-1B's boxes are rounded, rescaled ones are not whole numbers."""
+
+
+def inspect(batch: Sequence[ImageMasks], table: MaskColumns) -> tuple[npt.NDArray[np.bool_], list[Problem]]:
+    """Check masks against their images and themselves.
+
+    Returns which masks are sound and one problem for each that is not: an RLE of the wrong size, damaged,
+    of the wrong length, empty, or of another area than stated; a number that is not finite; a box outside
+    the image.
+    """
+    height = np.array([item.image.height for item in batch], np.int64)[table.image]
+    width = np.array([item.image.width for item in batch], np.int64)[table.image]
+    sums = masks.run_sums(table.rle_counts)
+    numbers = np.column_stack([table.bbox, table.predicted_iou, table.stability_score])
+    left, top, across, down = table.bbox.T
+    with np.errstate(invalid="ignore"):
+        outside = ((left < -_BOX_SLACK) | (top < -_BOX_SLACK) | (across < 0) | (down < 0)
+                   | (left + across > width + _BOX_SLACK) | (top + down > height + _BOX_SLACK))
+    faults: list[tuple[npt.NDArray[np.bool_], str, str]] = [
+        ((table.rle_size[:, 0] != height) | (table.rle_size[:, 1] != width), "rle-size", ".segmentation.size"),
+        (sums.malformed, "rle-damaged", ".segmentation.counts"),
+        (sums.total != height * width, "rle-length", ".segmentation.counts"),
+        (sums.area == 0, "empty-mask", ".segmentation.counts"),
+        (sums.area != table.area, "area-mismatch", ".area"),
+        (~np.isfinite(numbers).all(axis=1), "not-finite", ""),
+        (outside, "box-outside", ".bbox"),
+    ]
+    sound = ~np.logical_or.reduce([bad for bad, _, _ in faults])
+    problems = []
+    for row in np.flatnonzero(~sound):
+        reason, field = next((reason, field) for bad, reason, field in faults if bad[row])
+        item = batch[int(table.image[row])]
+        entry = item.annotations[int(row - np.searchsorted(table.image, table.image[row]))]
+        error = _explain(reason, entry, item.image, int(sums.area[row]), int(sums.total[row]))
+        problems.append(_mask_problem(item.image, entry, int(table.position[row]), field, reason, error))
+    return sound, problems
+
+
+def _explain(reason: str, entry: Annotation, image: IndexedImage, area: int, total: int) -> str:
+    height, width = entry.segmentation.size
+    numbers = {"bbox": entry.bbox, "predicted_iou": (entry.predicted_iou,), "stability_score": (entry.stability_score,)}
+    return {
+        "rle-size": f"the mask is {width}×{height} px, its image {image.width}×{image.height}",
+        "rle-damaged": "the run lengths hold a character outside COCO's alphabet, a negative run, or an unfinished one",
+        "rle-length": f"the runs cover {total} px, the image has {image.width * image.height}",
+        "empty-mask": "the mask covers no pixel",
+        "area-mismatch": f"stated area {entry.area} px, but the runs cover {area} px",
+        "not-finite": "not a finite number: "
+                      + ", ".join(k for k, v in numbers.items() if not all(map(math.isfinite, v))),
+        "box-outside": f"the box {entry.bbox} (x, y, w, h) is not inside {image.width}×{image.height} px",
+    }[reason]

@@ -1,0 +1,62 @@
+"""What became of every shard, image and mask of a run, from its commit records and its tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pipeline.funnel import Level
+from pipeline.run import Commit, Run
+from stages.manifest import Plan, outstanding
+from stages.shard_tasks import INDEX, READ, STEP
+
+
+def levels(run: Run) -> list[Level]:
+    """Return the run's funnel; empty before the manifest has been started.
+
+    Kept masks are counted in the files, not taken from the records, so that a lost file shows as a difference.
+    """
+    plan = run.plan(STEP, Plan)
+    if plan is None:
+        return []
+    indexed, read = list(run.commits(INDEX).values()), list(run.commits(READ).values())
+    return [_shards(plan, indexed), _images(run, plan, indexed, read), _masks(run, read)]
+
+
+def _shards(plan: Plan, indexed: list[Commit]) -> Level:
+    states = Counter("unreadable" if c.facts["state"] == "unreadable" else "kept" for c in indexed)
+    bad = {"unreadable": states["unreadable"]} if states["unreadable"] else {}
+    return Level("shards", len(plan.shards), states["kept"], quarantined=bad, pending=len(plan.shards) - len(indexed))
+
+
+def _images(run: Run, plan: Plan, indexed: list[Commit], read: list[Commit]) -> Level:
+    left = outstanding(run, plan.settings["seed"])
+    wanted = len(left.hashes) if plan.limit is None else int(left.within(plan.limit).sum())
+    return Level(
+        "images", _sum(indexed, "images.found"), _sum(read, "images.kept"),
+        dropped=_some({"not-sampled": len(left.hashes) - wanted}),
+        quarantined=_reasons([*indexed, *read], "images.quarantined."),
+        pending=wanted,
+    )
+
+
+def _masks(run: Run, read: list[Commit]) -> Level:
+    return Level(
+        "masks", _sum(read, "masks.found"), run.rows_on_disk("masks"),
+        dropped=_reasons(read, "masks.dropped."),
+        quarantined=_reasons(read, "masks.quarantined."),
+    )
+
+
+def _sum(commits: list[Commit], name: str) -> int:
+    return sum(commit.counts.get(name, 0) for commit in commits)
+
+
+def _reasons(commits: list[Commit], prefix: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for commit in commits:
+        total.update({k.removeprefix(prefix): n for k, n in commit.counts.items() if k.startswith(prefix)})
+    return _some(total)
+
+
+def _some(counts: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in sorted(counts.items()) if count}
