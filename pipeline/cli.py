@@ -17,15 +17,21 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 app = typer.Typer(
-    name="rr7k", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    name="rr7k",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     help="Name every region of an image: build the RR-7K benchmark from SA-1B, in three stages.\n\n"
-         "A [bold]run folder[/] holds everything a run makes, as Parquet. Every command may be stopped at any moment and "
-         "given again: it does only what is missing.\n\n"
-         "Try it: [bold]rr7k sample-data sample-data[/], then [bold]rr7k stage-1 --run runs/demo --shards sample-data[/], "
-         "then [bold]rr7k status --run runs/demo[/].",
+    "A [bold]run folder[/] holds everything a run makes, as Parquet. Every command may be stopped at any moment and "
+    "given again: it does only what is missing.\n\n"
+    "Try it: [bold]rr7k sample-data sample-data[/], then [bold]rr7k stage-1 --run runs/demo --shards sample-data[/], "
+    "then [bold]rr7k status --run runs/demo[/].",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 out, err = Console(), Console(stderr=True)
 
@@ -34,7 +40,8 @@ ConfigOption = Annotated[
     str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster.", show_default=False)
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False)
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False),
 ]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Tasks at a time.", show_default="one per CPU")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="0, or as the run has it")]
@@ -67,10 +74,13 @@ def sample_data(
     folder: Annotated[Path, typer.Argument(help="Where to write the shard.")],
     coco: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="JSON IMAGES", help="Write this COCO annotation and its image folder instead.", show_default=False),
+        typer.Option(
+            metavar="JSON IMAGES", help="Write this COCO annotation and its image folder instead.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Write a small shard in SA-1B's layout, from photographs that ship with scikit-image.
+    """
+    Write a small shard in SA-1B's layout, from photographs that ship with scikit-image.
 
     With [bold]--coco[/], write any COCO-style annotation as such a shard, and its true names as names.parquet.
     """
@@ -86,7 +96,9 @@ def sample_data(
 
 @app.command()
 def fetch_shards(
-    links: Annotated[Path, typer.Argument(help="Link file from SA-1B's download page: lines of file_name, tab, cdn_link.")],
+    links: Annotated[
+        Path, typer.Argument(help="Link file from SA-1B's download page: lines of file_name, tab, cdn_link.")
+    ],
     folder: Annotated[Path, typer.Option("--out", help="Where the shards go.", show_default=False)],
     at_once: Annotated[int, typer.Option(min=1, max=16, help="Downloads at a time.")] = 4,
 ) -> None:
@@ -96,10 +108,18 @@ def fetch_shards(
     from stages.fetching import fetch_all, read_links
 
     wanted = read_links(links)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err) as bar:
         tasks = {link.name: bar.add_task(link.name, total=link.bytes) for link in wanted}
-        outcomes = fetch_all(wanted, folder, at_once, lambda name, have, of: bar.update(tasks[name], completed=have, total=of or None))
+        outcomes = fetch_all(
+            wanted, folder, at_once, lambda name, have, of: bar.update(tasks[name], completed=have, total=of or None)
+        )
     failed = [outcome for outcome in outcomes if outcome.error]
     out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} shards are in {folder}, whole and verified")
     if failed:
@@ -109,13 +129,18 @@ def fetch_shards(
 @app.command("stage-1")
 def stage_1(
     run: RunOption,
-    step: Annotated[Stage1Step | None, typer.Argument(help="One step only.", show_default="all steps, in order")] = None,
+    step: Annotated[
+        Stage1Step | None, typer.Argument(help="One step only.", show_default="all steps, in order")
+    ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     shards: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH...", show_default=False,
-                     help="SA-1B shards: tars, a folder of tars, a quoted glob, an unpacked folder; local, s3:// or gs://. "
-                          "Added to those the run knows."),
+        typer.Option(
+            metavar="PATH...",
+            show_default=False,
+            help="SA-1B shards: tars, a folder of tars, a quoted glob, an unpacked folder; local, s3:// or gs://. "
+            "Added to those the run knows.",
+        ),
     ] = None,
     images: Annotated[
         str | None,
@@ -125,10 +150,13 @@ def stage_1(
     config: ConfigOption = None,
     overrides: SetOption = None,
     workers: WorkersOption = None,
-    explain: Annotated[bool, typer.Option(help="Show what the tiny-mask rule removes, at several cuts; read nothing.")] = False,
+    explain: Annotated[
+        bool, typer.Option(help="Show what the tiny-mask rule removes, at several cuts; read nothing.")
+    ] = False,
     redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
 ) -> None:
-    """Stage 1: find the masks worth naming in SA-1B shards.
+    """
+    Stage 1: find the masks worth naming in SA-1B shards.
 
     [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
 
@@ -210,9 +238,15 @@ def _print_funnel(run: Any) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for level in levels(run):
-        table.add_row(f"[bold]{level.name}[/]", f"{level.total:,}", f"{level.kept:,}", f"{sum(level.dropped.values()):,}",
-                      f"{sum(level.quarantined.values()):,}", f"{level.pending:,}",
-                      f"[{'green' if level.difference == 0 else 'bold red'}]{level.difference:,}[/]")
+        table.add_row(
+            f"[bold]{level.name}[/]",
+            f"{level.total:,}",
+            f"{level.kept:,}",
+            f"{sum(level.dropped.values()):,}",
+            f"{sum(level.quarantined.values()):,}",
+            f"{level.pending:,}",
+            f"[{'green' if level.difference == 0 else 'bold red'}]{level.difference:,}[/]",
+        )
         for kind in (level.dropped, level.quarantined):
             for reason, count in kind.items():
                 cells = ["", "", f"{count:,}", ""] if kind is level.dropped else ["", "", "", f"{count:,}"]
@@ -227,19 +261,30 @@ def _explain(run: Any) -> None:
     from stages.area_report import CUTS, draw, gather, real_image
 
     report, real = gather(run), real_image()
-    table = Table("min_area_ratio", "at 2250×1500 px", "removes", "of all", f"of one real image ({real.masks})", "", box=None)
+    table = Table(
+        "min_area_ratio", "at 2250×1500 px", "removes", "of all", f"of one real image ({real.masks})", "", box=None
+    )
     for column in table.columns[:5]:
         column.justify = "right"
     for cut in sorted({*CUTS, report.cut}):
         share = report.below(cut) / max(report.total, 1)
         here = cut == report.cut
-        table.add_row(f"{cut:g}", f"{cut * 2250 * 1500:,.0f} px", f"{report.below(cut):,}", f"{share:.1%}",
-                      str(real.below.get(cut, "")), f"{'█' * round(30 * share)}{' ◄ the cut' if here else ''}",
-                      style="bold" if here else "")
+        table.add_row(
+            f"{cut:g}",
+            f"{cut * 2250 * 1500:,.0f} px",
+            f"{report.below(cut):,}",
+            f"{share:.1%}",
+            str(real.below.get(cut, "")),
+            f"{'█' * round(12 * share)}{' ◄ the cut' if here else ''}",
+            style="bold" if here else "",
+        )
     out.print(f"{report.total:,} masks of {report.images:,} images, before any rule\n")
     out.print(table)
-    out.print(f"\nThe real image: {real.description}. It illustrates a cut; one image is no distribution.\n"
-              "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…", highlight=False)
+    out.print(
+        f"\nThe real image: {real.description}. It illustrates a cut; one image is no distribution.\n"
+        "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…",
+        highlight=False,
+    )
     picture = Path("mask-sizes.png") if is_remote(run.folder.uri) else Path(run.folder.path, "mask-sizes.png")
     draw(report, picture)
     out.print(f"drawn: {picture}", highlight=False)
@@ -248,16 +293,23 @@ def _explain(run: Any) -> None:
 def main() -> None:
     """Run the command line; errors a user can act on end in one message and their own exit code."""
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
-        err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped. What was finished is kept; give the same command again to go on.", highlight=False)
-        sys.exit(130)
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"{error}\nWhat was finished is kept; give the same command again to go on.", 1)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            err.print("stopped. What was finished is kept; give the same command again to go on.", highlight=False)
+        raise
 
 
-def _plain(text: str) -> str:
+def _fail(message: str, exit_code: int) -> None:
     from rich.markup import escape
 
-    return escape(text)
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

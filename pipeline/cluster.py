@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.config import ClusterConfig
 from pipeline.errors import UserError
+
+Job = TypeVar("Job")
+Sign = TypeVar("Sign")
 
 _SILENCE = 600.0
 """Seconds without a sign of life from any task after which a run is taken for hung. Tasks report every few seconds."""
@@ -27,11 +30,41 @@ class Session:
     name: str
     """Ray's session name; every process of the session has a log file in a folder of that name."""
     workers: int
+    """Tasks at a time."""
+
+    def stream(self, task: Callable[[Job], Iterator[Sign]], jobs: Iterable[Job]) -> Iterator[Sign]:
+        """
+        Run a generator function once per job; yield what the tasks yield, as it comes.
+
+        A task whose worker dies is started again, so it must be safe to repeat. Raises `UserError` when a task
+        raised, kept dying, or nothing was heard for ten minutes; the remaining tasks are then abandoned.
+        """
+        import ray
+
+        remote = ray.remote(num_returns="streaming", num_cpus=1, max_retries=_RETRIES)(task)
+        waiting = deque(jobs)
+        running: list[Any] = []
+        while waiting or running:
+            while waiting and len(running) < self.workers:
+                running.append(remote.remote(waiting.popleft()))
+            ready, _ = ray.wait(running, num_returns=1, timeout=_SILENCE)
+            if not ready:
+                raise UserError(
+                    f"no task has reported for {_SILENCE:.0f} s: taken for hung. What was finished is kept; run the "
+                    "same command again."
+                )
+            try:
+                yield ray.get(next(ready[0]))
+            except StopIteration:
+                running.remove(ready[0])
+            except ray.exceptions.RayError as error:
+                raise UserError(f"{_cause(error)}\nWhat was finished is kept; run the same command again.") from error
 
 
 @contextmanager
 def session(config: ClusterConfig) -> Iterator[Session]:
-    """Start Ray, or connect to the cluster of `config.address` or RAY_ADDRESS, and leave it cleanly.
+    """
+    Start Ray, or connect to the cluster of `config.address` or RAY_ADDRESS, and leave it cleanly.
 
     Raises `UserError` when the cluster cannot be reached.
     """
@@ -41,11 +74,12 @@ def session(config: ClusterConfig) -> Iterator[Session]:
 
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False,
-                 **(_joining(address) if address else _of_our_own()))
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **(_joining(address) if address else _of_our_own()))
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot reach Ray at {address}: {error}\nIf the cluster uses token authentication, set "
-                        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as on its nodes.") from error
+        raise UserError(
+            f"cannot reach Ray at {address}: {error}\nIf the cluster uses token authentication, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as on its nodes."
+        ) from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1)) if address else os.cpu_count() or 1
         yield Session(ray.get_runtime_context().get_session_name(), config.workers or cpus)
@@ -64,31 +98,6 @@ def _joining(address: str) -> dict[str, Any]:
         return {"address": address}
     excludes = [".git", ".venv", "runs", "sample-data", "tests", "*.egg-info", "**/__pycache__"]
     return {"address": address, "runtime_env": {"working_dir": str(root), "excludes": excludes}}
-
-
-def stream(task: Callable[..., Iterator[Any]], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Any]:
-    """Run a generator function on Ray once per element of `calls`; yield what the tasks yield, as it comes.
-
-    A task whose worker dies is started again, so it must be safe to repeat. Raises `UserError` when a task
-    raised, kept dying, or nothing was heard for ten minutes; the remaining tasks are then abandoned.
-    """
-    import ray
-
-    remote = ray.remote(num_returns="streaming", num_cpus=1, max_retries=_RETRIES)(task)
-    waiting, running = deque(calls), []
-    while waiting or running:
-        while waiting and len(running) < workers:
-            running.append(remote.remote(*waiting.popleft()))
-        ready, _ = ray.wait(running, num_returns=1, timeout=_SILENCE)
-        if not ready:
-            raise UserError(f"no task has reported for {_SILENCE:.0f} s: taken for hung. What was finished is kept; run the "
-                            "same command again.")
-        try:
-            yield ray.get(next(ready[0]))
-        except StopIteration:
-            running.remove(ready[0])
-        except ray.exceptions.RayError as error:
-            raise UserError(f"{_cause(error)}\nWhat was finished is kept; run the same command again to go on.") from error
 
 
 def _cause(error: Any) -> str:

@@ -1,4 +1,5 @@
-"""Configuration: TOML files and `--set a.b=c` into one typed, frozen model, checked before anything runs.
+"""
+Configuration: TOML files and `--set a.b=c` into one typed, frozen model, checked before anything runs.
 
 Each step owns its section; `pipeline.cli` puts the sections together.
 """
@@ -28,15 +29,16 @@ class ClusterConfig(Section):
     """Where and how wide the work runs."""
 
     address: str | None = None
-    """Address of a running Ray cluster, as in ray://head:10001 or head:6379; unset: RAY_ADDRESS, else a Ray of our own on
-    this machine."""
+    """Address of a running Ray cluster, as in ray://head:10001 or head:6379; unset: RAY_ADDRESS, else a Ray of our
+    own on this machine."""
 
     workers: int | None = Field(None, ge=1)
     """Tasks at a time; unset: one per CPU of the machine or cluster."""
 
 
 def load(model: type[Model], config_file: str | None, overrides: Iterable[str]) -> Model:
-    """Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
+    """
+    Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
 
     Raises `UsageError` with one line per mistake, each beginning with the key's path.
     """

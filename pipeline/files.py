@@ -1,4 +1,5 @@
-"""Files on a local disk or an object store, behind one small interface: list, read, create, replace.
+"""
+Files on a local disk or an object store, behind one small interface: list, read, create, replace.
 
 Nothing here needs a rename, because object stores have none: a file gets its final name once, and only
 the commit records of `pipeline.run` say which files count.
@@ -30,7 +31,8 @@ def is_remote(uri: str) -> bool:
 
 
 def resolve(uri: str) -> tuple[Any, str]:
-    """Return the pyarrow filesystem and the path in it that `uri` or a local path names.
+    """
+    Return the pyarrow filesystem and the path in it that `uri` or a local path names.
 
     Raises `UsageError` when the scheme is unknown or the address cannot be read.
     """
@@ -39,8 +41,9 @@ def resolve(uri: str) -> tuple[Any, str]:
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ValueError, OSError) as error:
-        raise UsageError(f"{uri}: not a path that can be opened ({error}). Use a local path, s3://bucket/path "
-                         "or gs://bucket/path.") from error
+        raise UsageError(
+            f"{uri}: not a path that can be opened ({error}). Use a local path, s3://bucket/path or gs://bucket/path."
+        ) from error
     return filesystem, path
 
 
@@ -141,7 +144,8 @@ class Folder:
 
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        """Write a new file that is on the disk, not in a cache, when the block ends.
+        """
+        Write a new file that is on the disk, not in a cache, when the block ends.
 
         A process killed inside the block leaves a partial file on a local disk and nothing on an object
         store; so the name must be one that nobody reads before it is committed.

@@ -1,4 +1,5 @@
-"""One writer per step of a run, on any file system: announce, look, and only then write.
+"""
+One writer per step of a run, on any file system: announce, look, and only then write.
 
 A lock is a file that tells who holds it. Two processes that announce themselves at the same moment see
 each other and both stand back, which needs no exclusive create (object stores and pyarrow have none).
@@ -35,41 +36,48 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Lock:
-    """A held lock; tells others which Ray session works for its owner."""
+    """A held lock. Its name is the proof that work done for its owner still counts."""
 
     def __init__(self, folder: Folder, name: str, owner: Owner) -> None:
         self._folder = folder
-        self._name = name
+        self.name = name
         self._owner = owner
         folder.replace(name, msgspec.json.encode(owner))
 
     def works_through(self, ray_session: str) -> None:
         """Note the Ray session, so that a successor can wait for its last process to end."""
         self._owner = msgspec.structs.replace(self._owner, ray_session=ray_session)
-        self._folder.replace(self._name, msgspec.json.encode(self._owner))
+        self._folder.replace(self.name, msgspec.json.encode(self._owner))
 
     def release(self) -> None:
         """Give the lock back."""
         with suppress(OSError):
-            self._folder.delete(self._name)
+            self._folder.delete(self.name)
 
 
 @contextmanager
 def hold(folder: Folder, step: str) -> Iterator[Lock]:
-    """Hold the lock of `step` in a run's lock folder.
+    """
+    Hold the lock of `step` in a run's lock folder.
 
     Raises `BusyError` naming the other's host and pid, `UsageError` when the folder cannot be written. The
     lock of a dead process on this host is taken over, once no process of its Ray session is left.
     """
     import psutil
 
-    me = Owner(socket.gethostname(), os.getpid(), psutil.Process().create_time(),
-               datetime.now(UTC).isoformat(timespec="seconds"))
+    me = Owner(
+        socket.gethostname(),
+        os.getpid(),
+        psutil.Process().create_time(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     name = f"{step}-{secrets.token_hex(4)}.json"
     try:
         lock = Lock(folder, name, me)
     except OSError as error:
-        raise UsageError(f"{folder.uri}: cannot write there ({error}). Choose another run folder with --run.") from error
+        raise UsageError(
+            f"{folder.uri}: cannot write there ({error}). Choose another run folder with --run."
+        ) from error
     try:
         for other in folder.names(".json"):
             if other != name and other.startswith(f"{step}-"):
@@ -86,7 +94,9 @@ def _wait_out(folder: Folder, name: str, step: str) -> None:
     except FileNotFoundError:
         return
     except msgspec.DecodeError as error:
-        raise BusyError(f"{folder.uri}/{name}: unreadable lock ({error}). Delete it if no other run is active.") from error
+        raise BusyError(
+            f"{folder.uri}/{name}: unreadable lock ({error}). Delete it if no other run is active."
+        ) from error
     whose = f"step {step} of this run is being run by pid {owner.pid} on {owner.host}, since {owner.since}"
     if owner.host != socket.gethostname():
         raise BusyError(f"{whose}. If that process is dead, delete {folder.uri}/{name}.")
@@ -106,18 +116,25 @@ def _alive(owner: Owner) -> bool:
 
     try:
         process = psutil.Process(owner.pid)
-        return abs(process.create_time() - owner.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - owner.started) < 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 def _session_processes(ray_session: str) -> list[int]:
-    """List this host's processes that have a log file of the Ray session open, as all its workers do."""
+    """
+    List this host's busy workers of a Ray session: they have a worker's log of it open and are not idle.
+
+    Ray's agents have other logs and outlive a killed driver by a minute, but write nothing of ours. Workers on
+    other hosts cannot be seen from here; `Run.commit` stops those.
+    """
     if not ray_session:
         return []
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile, or another user's
-            if any(ray_session in os.readlink(link) for link in (entry / "fd").iterdir()):
+            logs = (str(link.readlink()) for link in (entry / "fd").iterdir())
+            works = any(f"{ray_session}/logs/worker-" in log for log in logs)
+            if works and not (entry / "cmdline").read_bytes().startswith(b"ray::IDLE"):
                 found.append(int(entry.name))
     return found

@@ -1,4 +1,5 @@
-"""COCO run-length masks, without decoding where that can be avoided.
+"""
+COCO run-length masks, without decoding where that can be avoided.
 
 A mask is the string `counts` of a COCO RLE plus its size; runs go down the columns, starting with
 background (pycocotools, `common/maskApi.c`).
@@ -36,18 +37,18 @@ def _sum_runs(
         position, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
         background = foreground = last_background = last_foreground = lowest = np.int64(0)
         run = 0
-        broken = False
+        broken: bool | np.bool_ = False
         while position < end:
             value, shift, more = np.int64(0), 0, True
             char = np.int64(0)
             while more and position < end and shift < _LONGEST_RUN_BITS:
                 char = np.int64(data[position]) - 48
-                broken |= char < 0 or char > 63
+                broken = broken or char < 0 or char > 63
                 value |= (char & 31) << shift
                 more = (char & 32) != 0
                 shift += 5
                 position += 1
-            broken |= more
+            broken = broken or more
             value |= -((char >> 4) & 1) << shift  # sign
             # From the fourth run on, a run is stored as the difference to the run two before.
             if run & 1:

@@ -38,7 +38,9 @@ class Meter:
             self._bar.update(self._task, completed=self._bytes, rates=self._rates())
         elif time.monotonic() - self._told >= _LINE_EVERY:
             self._told = time.monotonic()
-            self._console.print(f"{self._title}: {self._share()}, {self._rates()}, {self._time_left()}", highlight=False)
+            self._console.print(
+                f"{self._title}: {self._share()}, {self._rates()}, {self._time_left()}", highlight=False
+            )
 
     def _share(self) -> str:
         return f"{self._bytes / max(self._total, 1):.0%} of {self._total / 1e6:,.0f} MB"
@@ -59,7 +61,12 @@ def meter(console: Console) -> Iterator[Meter]:
     if not console.is_terminal:
         yield Meter(console, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-               TextColumn("{task.fields[rates]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[rates]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         yield Meter(console, bar)

@@ -1,4 +1,5 @@
-"""The run folder: tables made of parts, commit records that say which parts count, one writer per step.
+"""
+The run folder: tables made of parts, commit records that say which parts count, one writer per step.
 
     runs/NAME/
         commits/STEP/KEY.json          one per finished piece of work, written last and atomically
@@ -16,7 +17,7 @@ import importlib.metadata
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipeline import locks, tables
-from pipeline.errors import UserError
+from pipeline.errors import BusyError, UserError
 from pipeline.files import Folder
 
 T = TypeVar("T")
@@ -83,10 +84,15 @@ class PartWriter:
 
 
 class Run:
-    """A run folder, local or on an object store. Cheap to make: opening reads nothing."""
+    """
+    A run folder, local or on an object store. Cheap to make: opening reads nothing.
 
-    def __init__(self, uri: str) -> None:
+    `lease` is the name of the lock under which a task works; its commits are refused once that lock is gone.
+    """
+
+    def __init__(self, uri: str, lease: str = "") -> None:
         self.folder = Folder(uri)
+        self._lease = lease
 
     @contextmanager
     def lock(self, step: str) -> Iterator[locks.Lock]:
@@ -102,17 +108,41 @@ class Run:
         name = f"{step}.{key}-{secrets.token_hex(4)}.parquet"
         with self.folder.sub(table).create(name) as sink:
             writer = PartWriter(table, name, sink)
-            yield writer
+            try:
+                yield writer
+            except BaseException:
+                with suppress(OSError, ValueError):
+                    writer.close()  # or its destructor complains
+                raise
             writer.close()
 
-    def commit(self, step: str, key: str, parts: dict[str, PartWriter], *, fingerprint: str,
-               counts: dict[str, int], facts: dict[str, Any]) -> Commit:
-        """Make finished parts count, all at once; replaces an earlier commit of the same key."""
+    def commit(
+        self,
+        step: str,
+        key: str,
+        parts: dict[str, PartWriter],
+        *,
+        fingerprint: str,
+        counts: dict[str, int],
+        facts: dict[str, Any],
+    ) -> Commit:
+        """
+        Make finished parts count, all at once; replaces an earlier commit of the same key.
+
+        Raises `BusyError` when the lock of the driver that ordered the work is gone: it died, and another run
+        may be doing the same work.
+        """
+        if self._lease and not self.folder.sub("locks").exists(self._lease):
+            raise BusyError(f"{self.folder.uri}: the run that ordered {key} has ended; nothing was committed")
         record = Commit(
-            key=key, fingerprint=fingerprint, counts=counts, facts=facts,
+            key=key,
+            fingerprint=fingerprint,
+            counts=counts,
+            facts=facts,
             parts={table: writer.file_name for table, writer in parts.items()},
             rows={table: writer.rows for table, writer in parts.items()},
-            made_at=datetime.now(UTC).isoformat(timespec="seconds"), made_by=version(),
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            made_by=version(),
         )
         self.folder.sub("commits", step).replace(f"{key}.json", msgspec.json.encode(record))
         return record
@@ -170,7 +200,8 @@ class Run:
         return sorted(r.parts[table] for r in records if table in r.parts)
 
     def dataset(self, table: str) -> pads.Dataset:
-        """Return `table` as a lazy dataset over its committed parts, empty if there are none.
+        """
+        Return `table` as a lazy dataset over its committed parts, empty if there are none.
 
         Raises `UserError` when a part is missing, damaged or of another schema version.
         """
@@ -194,4 +225,6 @@ def _decode(folder: Folder, name: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(folder.read(name), type=kind)
     except msgspec.DecodeError as error:
-        raise UserError(f"{folder.uri}/{name}: damaged record ({error}). Delete it: that piece is then done again.") from error
+        raise UserError(
+            f"{folder.uri}/{name}: damaged record ({error}). Delete it: that piece is then done again."
+        ) from error

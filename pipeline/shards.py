@@ -1,4 +1,5 @@
-"""SA-1B shards: finding them, indexing them, reading byte ranges of their members.
+"""
+SA-1B shards: finding them, indexing them, reading byte ranges of their members.
 
 A shard is a tar of `sa_N.jpg` and `sa_N.json` (the layout in which SA-1B is published), or a folder into
 which such a tar was unpacked. Nothing is ever unpacked here: the index keeps byte ranges.
@@ -98,7 +99,8 @@ class ShardIndex:
 
 
 def find_shards(paths: Iterable[str]) -> list[Shard]:
-    """Find the shards that `paths` name, sorted by name.
+    """
+    Find the shards that `paths` name, sorted by name.
 
     A path is a tar, a glob, a folder of tars, or an unpacked folder; local, `s3://` or `gs://`. Raises
     `UsageError` for a path that names no shard and for two shards of one name.
@@ -108,8 +110,10 @@ def find_shards(paths: Iterable[str]) -> list[Shard]:
         for shard in _expand(path):
             other = found.setdefault(shard.name, shard)
             if other.uri != shard.uri:
-                raise UsageError(f"two shards are called {shard.name}: {other.uri} and {shard.uri}. Rename one: "
-                                 "tables refer to shards by name.")
+                raise UsageError(
+                    f"two shards are called {shard.name}: {other.uri} and {shard.uri}. Rename one: "
+                    "tables refer to shards by name."
+                )
     return [found[name] for name in sorted(found)]
 
 
@@ -136,8 +140,10 @@ def _folder(path: str) -> list[Shard]:
     infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
     members = sorted((i.base_name, i.size) for i in infos if _MEMBER.fullmatch(i.base_name))
     if not members:
-        raise UsageError(f"{path}: holds neither *.tar nor sa_N.jpg with sa_N.json. Name an SA-1B shard, a folder of "
-                         "them, or a folder into which one was unpacked.")
+        raise UsageError(
+            f"{path}: holds neither *.tar nor sa_N.jpg with sa_N.json. Name an SA-1B shard, a folder of "
+            "them, or a folder into which one was unpacked."
+        )
     listing = "".join(f"{name}\t{size}\n" for name, size in members).encode()
     return [Shard(files.base_name(path), path, "folder", sum(size for _, size in members), files.sha256(listing)[:16])]
 
@@ -223,8 +229,13 @@ class _Indexer:
         elif pair.size is None:
             self.problem(image_id, jpg_name, "not-a-jpeg", f"{jpg_name} does not begin as a JPEG does")
         elif pair.size[0] * pair.size[1] > self.max_pixels:
-            self.problem(image_id, jpg_name, "too-large", f"the JPEG declares {pair.size[0]}×{pair.size[1]} px, more "
-                         f"than manifest.max_pixels = {self.max_pixels}; raise that if the image is genuine")
+            self.problem(
+                image_id,
+                jpg_name,
+                "too-large",
+                f"the JPEG declares {pair.size[0]}×{pair.size[1]} px, more "
+                f"than manifest.max_pixels = {self.max_pixels}; raise that if the image is genuine",
+            )
         else:
             self.index.images.append(IndexedImage(image_id, pair.file_name, pair.jpg, pair.json, *pair.size))
 
@@ -241,7 +252,8 @@ def _declared_size(file: IO[bytes], where: Range) -> tuple[int, int] | None:
 
 
 def index_shard(shard: Shard, max_pixels: int) -> ShardIndex:
-    """Find every image of a shard, reading headers only and seeking over the payloads.
+    """
+    Find every image of a shard, reading headers only and seeking over the payloads.
 
     Members may come in any order and carry `./`. `max_pixels` bounds the declared size of an image.
     Whatever cannot be used becomes a problem; raises `OSError` only when the shard cannot be read at all.
@@ -260,15 +272,21 @@ def index_shard(shard: Shard, max_pixels: int) -> ShardIndex:
 def _index_tar(indexer: _Indexer, file: IO[bytes]) -> None:
     if file.read(2) == _GZIP:
         indexer.index.state = "unreadable"
-        indexer.problem(None, indexer.shard.uri, "gzip", "the shard is gzip-compressed, so byte ranges cannot be read. "
-                        f"Unpack it once: gunzip {indexer.shard.uri}")
+        indexer.problem(
+            None,
+            indexer.shard.uri,
+            "gzip",
+            f"the shard is gzip-compressed, so byte ranges cannot be read. Unpack it once: gunzip {indexer.shard.uri}",
+        )
         return
     file.seek(0)
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")
+        archive = tarfile.TarFile(fileobj=file)
     except tarfile.TarError as error:
         indexer.index.state = "unreadable"
-        indexer.problem(None, indexer.shard.uri, "not-a-tar", f"the shard is not a tar archive ({error}). Fetch it again.")
+        indexer.problem(
+            None, indexer.shard.uri, "not-a-tar", f"the shard is not a tar archive ({error}). Fetch it again."
+        )
         return
     with archive:
         for member in _members(indexer, archive):
@@ -285,7 +303,7 @@ def _members(indexer: _Indexer, archive: tarfile.TarFile) -> Iterator[tarfile.Ta
             return
         if member is None:
             return
-        archive.members = []  # or memory would grow with the shard
+        archive.members = []  # type: ignore[attr-defined]  # or memory would grow with the shard
         if member.size < 0:
             _truncated(indexer, f"member {member.name!r} has a negative size")
             return
@@ -301,7 +319,9 @@ def _add_member(indexer: _Indexer, member: tarfile.TarInfo, file: IO[bytes]) -> 
     elif member.isdir():
         return
     elif not member.isreg() or member.issparse():
-        indexer.problem(image_id, name, "not-a-file", "the member is a link, a device or sparse; only plain files are read")
+        indexer.problem(
+            image_id, name, "not-a-file", "the member is a link, a device or sparse; only plain files are read"
+        )
     elif member.offset_data + member.size > indexer.shard.bytes:
         if image_id is not None:
             indexer.problem(image_id, name, "truncated", "the shard ends inside this file")
@@ -324,11 +344,20 @@ def _check_end(indexer: _Indexer, archive: tarfile.TarFile, file: IO[bytes]) -> 
 
 def _truncated(indexer: _Indexer, what: str) -> None:
     indexer.index.state = "truncated"
-    indexer.problem(None, indexer.shard.uri, "truncated", f"the shard {what}; images before that are used. Fetch it again, "
-                    "then run the same command: a changed shard is noticed.")
+    indexer.problem(
+        None,
+        indexer.shard.uri,
+        "truncated",
+        f"the shard {what}; images before that are used. Fetch it again, "
+        "then run the same command: a changed shard is noticed.",
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------
+
+
+class MissingBytesError(Exception):
+    """A shard no longer holds the bytes that its index promises: it was changed or cut."""
 
 
 class ShardReader:
@@ -339,14 +368,20 @@ class ShardReader:
         self._tar = tar
 
     def read(self, file_name: str, where: Range) -> bytes:
-        """Return a member's bytes. Raises `OSError` when the shard no longer holds them."""
+        """
+        Return a member's bytes.
+
+        Raises `MissingBytesError` when the shard does not hold them, `OSError` when it cannot be read.
+        """
         if self._tar is None:
             with files.open_ranges(self._shard.member_uri(file_name)) as file:
                 data = bytes(file.read_at(where.bytes, where.offset))
         else:
             data = bytes(self._tar.read_at(where.bytes, where.offset))  # type: ignore[attr-defined]
         if len(data) != where.bytes:
-            raise OSError(f"{self._shard.uri}: {file_name}: {where.bytes} bytes expected at {where.offset}, {len(data)} found")
+            raise MissingBytesError(
+                f"{self._shard.uri}: {file_name}: {where.bytes} bytes expected at {where.offset}, {len(data)} found"
+            )
         return data
 
 

@@ -1,4 +1,5 @@
-"""Every table of a run: its columns, with units and ranges, and the checks on write and read.
+"""
+Every table of a run: its columns, with units and ranges, and the checks on write and read.
 
 A table is a folder of Parquet files. Which files count is said by the commit records of `pipeline.run`.
 """
@@ -20,56 +21,64 @@ def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -
 _LABEL = pa.dictionary(pa.int32(), pa.string())  # few distinct values, one per row
 
 SCHEMAS: dict[str, pa.Schema] = {
-    "shards": pa.schema([
-        _field("shard", pa.string(), "name of the tar or folder, without .tar; unique in the run"),
-        _field("uri", pa.string(), "where it was read from"),
-        _field("kind", pa.string(), "tar or folder"),
-        _field("bytes", pa.int64(), "size of the tar, or of all files of the folder"),
-        _field("identity", pa.string(), "hash of size and samples of the content: tells a changed shard"),
-        _field("sha256", pa.string(), "of the whole tar, where a .sha256 file lies beside it", nullable=True),
-        _field("state", pa.string(), "whole, truncated, or unreadable"),
-        _field("images", pa.int64(), "images found, usable or not"),
-        _field("other_members", pa.int64(), "files that are neither sa_N.jpg nor sa_N.json"),
-    ]),
-    "images": pa.schema([
-        _field("image_id", pa.int64(), "N of sa_N.jpg, SA-1B's own id"),
-        _field("shard", _LABEL, "key into shards"),
-        _field("file_name", pa.string(), "member name in the tar, or file name in the folder"),
-        _field("jpg_offset", pa.int64(), "first byte of the JPEG in the tar; 0 in a folder"),
-        _field("jpg_bytes", pa.int64(), "length of the JPEG"),
-        _field("json_offset", pa.int64(), "first byte of the annotation JSON; 0 in a folder"),
-        _field("json_bytes", pa.int64(), "length of the annotation JSON"),
-        _field("width", pa.int32(), "px, as the JPEG's own header says"),
-        _field("height", pa.int32(), "px, as the JPEG's own header says"),
-    ]),
-    "masks": pa.schema([
-        _field("mask_id", pa.int64(), "SA-1B's annotation id"),
-        _field("image_id", pa.int64(), "key into images; rows of one image are adjacent"),
-        _field("shard", _LABEL, "key into shards"),
-        _field("jpg_offset", pa.int64(), "first byte of the image's JPEG in the shard"),
-        _field("jpg_bytes", pa.int64(), "length of that JPEG"),
-        _field("width", pa.int32(), "px"),
-        _field("height", pa.int32(), "px"),
-        _field("rle_counts", pa.string(), "COCO compressed run lengths, size [height, width]"),
-        _field("area", pa.int64(), "px, equal to the run lengths' sum"),
-        _field("area_ratio", pa.float64(), "area / (width × height), in (0, 1]"),
-        _field("bbox_x", pa.float64(), "px, left"),
-        _field("bbox_y", pa.float64(), "px, top"),
-        _field("bbox_w", pa.float64(), "px, xmax − xmin: one less than the columns covered (SA-1B's convention)"),
-        _field("bbox_h", pa.float64(), "px, ymax − ymin"),
-        _field("predicted_iou", pa.float64(), "SAM's own estimate, may exceed 1"),
-        _field("stability_score", pa.float64(), "SAM's own estimate, 0 to 1"),
-        _field("fingerprint", _LABEL, "hash of the shard's identity, the rules and the step's version"),
-    ]),
-    "quarantine": pa.schema([
-        _field("step", pa.string(), "which step refused the input"),
-        _field("input", pa.string(), "shard, image or mask, as in `shard:sa_000000`, `image:5`, `mask:12`"),
-        _field("shard", pa.string(), "key into shards"),
-        _field("image_id", pa.int64(), "where known", nullable=True),
-        _field("place", pa.string(), "file or tar member, and the field, as in `sa_1.json $.annotations[3].area`"),
-        _field("reason", pa.string(), "short code, counted in the funnel"),
-        _field("error", pa.string(), "what is wrong and what to do"),
-    ]),
+    "shards": pa.schema(
+        [
+            _field("shard", pa.string(), "name of the tar or folder, without .tar; unique in the run"),
+            _field("uri", pa.string(), "where it was read from"),
+            _field("kind", pa.string(), "tar or folder"),
+            _field("bytes", pa.int64(), "size of the tar, or of all files of the folder"),
+            _field("identity", pa.string(), "hash of size and samples of the content: tells a changed shard"),
+            _field("sha256", pa.string(), "of the whole tar, where a .sha256 file lies beside it", nullable=True),
+            _field("state", pa.string(), "whole, truncated, or unreadable"),
+            _field("images", pa.int64(), "images found, usable or not"),
+            _field("other_members", pa.int64(), "files that are neither sa_N.jpg nor sa_N.json"),
+        ]
+    ),
+    "images": pa.schema(
+        [
+            _field("image_id", pa.int64(), "N of sa_N.jpg, SA-1B's own id"),
+            _field("shard", _LABEL, "key into shards"),
+            _field("file_name", pa.string(), "member name in the tar, or file name in the folder"),
+            _field("jpg_offset", pa.int64(), "first byte of the JPEG in the tar; 0 in a folder"),
+            _field("jpg_bytes", pa.int64(), "length of the JPEG"),
+            _field("json_offset", pa.int64(), "first byte of the annotation JSON; 0 in a folder"),
+            _field("json_bytes", pa.int64(), "length of the annotation JSON"),
+            _field("width", pa.int32(), "px, as the JPEG's own header says"),
+            _field("height", pa.int32(), "px, as the JPEG's own header says"),
+        ]
+    ),
+    "masks": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "SA-1B's annotation id"),
+            _field("image_id", pa.int64(), "key into images; rows of one image are adjacent"),
+            _field("shard", _LABEL, "key into shards"),
+            _field("jpg_offset", pa.int64(), "first byte of the image's JPEG in the shard"),
+            _field("jpg_bytes", pa.int64(), "length of that JPEG"),
+            _field("width", pa.int32(), "px"),
+            _field("height", pa.int32(), "px"),
+            _field("rle_counts", pa.string(), "COCO compressed run lengths, size [height, width]"),
+            _field("area", pa.int64(), "px, equal to the run lengths' sum"),
+            _field("area_ratio", pa.float64(), "area / (width × height), in (0, 1]"),
+            _field("bbox_x", pa.float64(), "px, left"),
+            _field("bbox_y", pa.float64(), "px, top"),
+            _field("bbox_w", pa.float64(), "px, xmax − xmin: one less than the columns covered (SA-1B's convention)"),
+            _field("bbox_h", pa.float64(), "px, ymax − ymin"),
+            _field("predicted_iou", pa.float64(), "SAM's own estimate, may exceed 1"),
+            _field("stability_score", pa.float64(), "SAM's own estimate, 0 to 1"),
+            _field("fingerprint", _LABEL, "hash of the shard's identity, the rules and the step's version"),
+        ]
+    ),
+    "quarantine": pa.schema(
+        [
+            _field("step", pa.string(), "which step refused the input"),
+            _field("input", pa.string(), "shard, image or mask, as in `shard:sa_000000`, `image:5`, `mask:12`"),
+            _field("shard", pa.string(), "key into shards"),
+            _field("image_id", pa.int64(), "where known", nullable=True),
+            _field("place", pa.string(), "file or tar member, and the field, as in `sa_1.json $.annotations[3].area`"),
+            _field("reason", pa.string(), "short code, counted in the funnel"),
+            _field("error", pa.string(), "what is wrong and what to do"),
+        ]
+    ),
 }
 
 
@@ -82,8 +91,9 @@ def check(schema: pa.Schema, name: str, where: str) -> None:
     """Raise `UserError` unless `schema`, read from the file `where`, is table `name` in this version."""
     found = int((schema.metadata or {}).get(b"rr7k.version", b"0"))
     if found > VERSION:
-        raise UserError(f"{where}: table {name} has schema version {found}, this rr7k reads up to {VERSION}. "
-                        "Update rr7k.")
+        raise UserError(
+            f"{where}: table {name} has schema version {found}, this rr7k reads up to {VERSION}. Update rr7k."
+        )
     missing = [field.name for field in SCHEMAS[name] if field.name not in schema.names]
     if missing:
         raise UserError(f"{where}: not a {name} table of version {VERSION}: missing {', '.join(missing)}.")

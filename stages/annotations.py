@@ -1,4 +1,5 @@
-"""SA-1B annotation JSON: parsed with its types, checked against the image, turned into Arrow columns.
+"""
+SA-1B annotation JSON: parsed with its types, checked against the image, turned into Arrow columns.
 
 The fast way handles a whole file as it should be. Only a file that fails there is taken apart annotation
 by annotation, so that one bad mask costs one mask and is named with its field.
@@ -75,7 +76,8 @@ _decoder = msgspec.json.Decoder(AnnotationFile)
 
 
 def parse(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Problem], int]:
-    """Parse the annotation file of `image`.
+    """
+    Parse the annotation file of `image`.
 
     Returns the masks (None if the whole image is unusable), the problems, and how many annotations the
     file holds (0 if unusable).
@@ -102,8 +104,12 @@ def _wrong_image(image: IndexedImage, info: ImageInfo) -> Problem | None:
     if info.image_id != image.image_id:
         return _image_problem(image, "$.image.image_id", "wrong-image", f"the file says image {info.image_id}")
     if (info.width, info.height) != (image.width, image.height):
-        return _image_problem(image, "$.image", "wrong-size", f"the file says {info.width}×{info.height} px, the JPEG's "
-                              f"header {image.width}×{image.height}")
+        return _image_problem(
+            image,
+            "$.image",
+            "wrong-size",
+            f"the file says {info.width}×{info.height} px, the JPEG's header {image.width}×{image.height}",
+        )
     return None
 
 
@@ -111,11 +117,11 @@ def _take_apart(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, li
     try:
         content = json.loads(data)  # also reads NaN, which is then found in its field
         info, entries = _split(content)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        return None, [_image_problem(image, "", "not-json", f"the file is not valid JSON: {error}")], 0
     except msgspec.ValidationError as error:
         message, path = _message_and_path(error)
         return None, [_image_problem(image, path, "wrong-shape", message)], 0
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        return None, [_image_problem(image, "", "not-json", f"the file is not valid JSON: {error}")], 0
     if wrong := _wrong_image(image, info):
         return None, [wrong], 0
     good, positions, problems = [], [], []
@@ -173,7 +179,8 @@ class MaskColumns(NamedTuple):
         """Return the masks where `keep` is true."""
         if keep.all():
             return self
-        return MaskColumns(*(c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep] for c in self))
+        chosen: list[Any] = [c.filter(pa.array(keep)) if isinstance(c, pa.Array) else c[keep] for c in self]
+        return MaskColumns(*chosen)
 
 
 def columns(batch: Sequence[ImageMasks]) -> MaskColumns:
@@ -198,8 +205,9 @@ _BOX_SLACK = 1.0
 """px a box may reach over the image's edge: SA-1B's boxes are rounded, rescaled ones are not whole numbers."""
 
 
-def inspect(batch: Sequence[ImageMasks], table: MaskColumns) -> tuple[npt.NDArray[np.bool_], list[Problem]]:
-    """Check masks against their images and themselves.
+def find_faults(batch: Sequence[ImageMasks], table: MaskColumns) -> tuple[npt.NDArray[np.bool_], list[Problem]]:
+    """
+    Check masks against their images and themselves.
 
     Returns which masks are sound and one problem for each that is not: an RLE of the wrong size, damaged,
     of the wrong length, empty, or of another area than stated; a number that is not finite; a box outside
@@ -211,15 +219,21 @@ def inspect(batch: Sequence[ImageMasks], table: MaskColumns) -> tuple[npt.NDArra
     numbers = np.column_stack([table.bbox, table.predicted_iou, table.stability_score])
     left, top, across, down = table.bbox.T
     with np.errstate(invalid="ignore"):
-        outside = ((left < -_BOX_SLACK) | (top < -_BOX_SLACK) | (across < 0) | (down < 0)
-                   | (left + across > width + _BOX_SLACK) | (top + down > height + _BOX_SLACK))
+        outside = (
+            (left < -_BOX_SLACK)
+            | (top < -_BOX_SLACK)
+            | (across < 0)
+            | (down < 0)
+            | (left + across > width + _BOX_SLACK)
+            | (top + down > height + _BOX_SLACK)
+        )
     faults: list[tuple[npt.NDArray[np.bool_], str, str]] = [
         ((table.rle_size[:, 0] != height) | (table.rle_size[:, 1] != width), "rle-size", ".segmentation.size"),
         (sums.malformed, "rle-damaged", ".segmentation.counts"),
         (sums.total != height * width, "rle-length", ".segmentation.counts"),
         (sums.area == 0, "empty-mask", ".segmentation.counts"),
         (sums.area != table.area, "area-mismatch", ".area"),
-        (~np.isfinite(numbers).all(axis=1), "not-finite", ""),
+        (np.asarray(~np.isfinite(numbers).all(axis=1)), "not-finite", ""),
         (outside, "box-outside", ".bbox"),
     ]
     sound = ~np.logical_or.reduce([bad for bad, _, _ in faults])
@@ -243,6 +257,6 @@ def _explain(reason: str, entry: Annotation, image: IndexedImage, area: int, tot
         "empty-mask": "the mask covers no pixel",
         "area-mismatch": f"stated area {entry.area} px, but the runs cover {area} px",
         "not-finite": "not a finite number: "
-                      + ", ".join(k for k, v in numbers.items() if not all(map(math.isfinite, v))),
+        + ", ".join(k for k, v in numbers.items() if not all(map(math.isfinite, v))),
         "box-outside": f"the box {entry.bbox} (x, y, w, h) is not inside {image.width}×{image.height} px",
     }[reason]

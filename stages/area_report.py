@@ -42,10 +42,15 @@ def gather(run: Run) -> AreaReport:
     """Add up the histograms of a run's readings. Raises `UsageError` when nothing was read yet."""
     plan, commits = run.plan(STEP, Plan), list(run.commits(READ).values())
     if plan is None or not commits:
-        raise UsageError(f"{run.folder.uri}: no masks were read yet; run `rr7k stage-1 manifest --run … --shards …` first.")
+        raise UsageError(
+            f"{run.folder.uri}: no masks were read yet; run `rr7k stage-1 manifest --run … --shards …` first."
+        )
     counts = np.sum([commit.facts["area_ratios"] for commit in commits], axis=0)
-    return AreaReport(np.asarray(counts, np.int64), plan.settings["min_area_ratio"],
-                      sum(commit.counts.get("images.kept", 0) for commit in commits))
+    return AreaReport(
+        np.asarray(counts, np.int64),
+        plan.settings["min_area_ratio"],
+        sum(commit.counts.get("images.kept", 0) for commit in commits),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,24 @@ def draw(report: AreaReport, path: Path) -> None:
     edges = np.array(RATIO_EDGES)
     kept = edges[:-1] >= report.cut * (1 - 1e-9)
     for chosen, colour, label in ((kept, "#2a7fb8", "at or above the cut"), (~kept, "#c44e52", "tiny: dropped")):
-        axes.bar(edges[:-1][chosen], report.counts[chosen], np.diff(edges)[chosen], align="edge", color=colour,
-                 label=f"{label} ({report.counts[chosen].sum():,})")
+        axes.bar(
+            edges[:-1][chosen],
+            report.counts[chosen],
+            np.diff(edges)[chosen],
+            align="edge",
+            color=colour,
+            label=f"{label} ({report.counts[chosen].sum():,})",
+        )
     axes.axvline(report.cut, color="black", linestyle="--", linewidth=1)
     axes.annotate(f" min_area_ratio = {report.cut:g}", (report.cut, 1), xycoords=("data", "axes fraction"), va="top")
     used = np.flatnonzero(report.counts)
-    axes.set(xscale="log", xlim=(edges[max(used.min() - 2, 0)], 1), xlabel="mask area ÷ image area", ylabel="masks",
-             title=f"Mask sizes: {report.total:,} masks of {report.images:,} images")
+    axes.set(
+        xscale="log",
+        xlim=(edges[max(used.min() - 2, 0)], 1),
+        xlabel="mask area ÷ image area",
+        ylabel="masks",
+        title=f"Mask sizes: {report.total:,} masks of {report.images:,} images",
+    )
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

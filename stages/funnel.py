@@ -11,7 +11,8 @@ from stages.shard_tasks import INDEX, READ, STEP
 
 
 def levels(run: Run) -> list[Level]:
-    """Return the run's funnel; empty before the manifest has been started.
+    """
+    Return the run's funnel; empty before the manifest has been started.
 
     Kept masks are counted in the files, not taken from the records, so that a lost file shows as a difference.
     """
@@ -32,7 +33,9 @@ def _images(run: Run, plan: Plan, indexed: list[Commit], read: list[Commit]) -> 
     left = outstanding(run, plan.settings["seed"])
     wanted = len(left.hashes) if plan.limit is None else int(left.within(plan.limit).sum())
     return Level(
-        "images", _sum(indexed, "images.found"), _sum(read, "images.kept"),
+        "images",
+        _sum(indexed, "images.found"),
+        _sum(read, "images.kept"),
         dropped=_some({"not-sampled": len(left.hashes) - wanted}),
         quarantined=_reasons([*indexed, *read], "images.quarantined."),
         pending=wanted,
@@ -41,7 +44,9 @@ def _images(run: Run, plan: Plan, indexed: list[Commit], read: list[Commit]) -> 
 
 def _masks(run: Run, read: list[Commit]) -> Level:
     return Level(
-        "masks", _sum(read, "masks.found"), run.rows_on_disk("masks"),
+        "masks",
+        _sum(read, "masks.found"),
+        run.rows_on_disk("masks"),
         dropped=_reasons(read, "masks.dropped."),
         quarantined=_reasons(read, "masks.quarantined."),
     )

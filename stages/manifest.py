@@ -1,4 +1,5 @@
-"""Stage 1, first step: SA-1B shards in, the table of candidate masks out.
+"""
+Stage 1, first step: SA-1B shards in, the table of candidate masks out.
 
 Two passes on Ray, one task per shard each. The first reads headers only and writes `images`; from it the
 driver decides, knowing all shards, which images are sampled and which shard a repeated image is read from.
@@ -21,24 +22,36 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from pipeline import cluster
 from pipeline.cluster import Session
 from pipeline.errors import UsageError, UserError
 from pipeline.run import Commit, Run
 from pipeline.shards import Shard, find_shards, shard_key
 from stages.mask_rules import MaskRules
 from stages.sampling import EVERYTHING, sample_limit, stable_hash, within
-from stages.shard_tasks import INDEX, READ, STEP, VERSION, IndexJob, Progress, ReadJob, fingerprint, index, read
+from stages.shard_tasks import (
+    INDEX,
+    READ,
+    REPEATED_IMAGE,
+    STEP,
+    VERSION,
+    IndexJob,
+    Progress,
+    ReadJob,
+    fingerprint,
+    index,
+    read,
+)
 
 _READERS = 16  # threads that look at shards; on an object store each look is a round trip
 _RULES = tuple(MaskRules.model_fields)
+_REPEATED = f"images.quarantined.{REPEATED_IMAGE}"  # not damage: the image is read from another shard
 _TABLES = {INDEX: ["images", "quarantine"], READ: ["masks", "quarantine"]}
 
 
 class ManifestConfig(MaskRules):
     """Stage 1 manifest: which shards, which images, which masks."""
 
-    shards: list[str] = []
+    shards: list[str] = Field(default_factory=list)
     """Tars, globs, folders of tars or unpacked folders; local, s3:// or gs://. Added to those the run already knows."""
 
     images: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
@@ -56,8 +69,10 @@ class ManifestConfig(MaskRules):
     @model_validator(mode="after")
     def _possible(self) -> ManifestConfig:
         if self.min_pixels > self.max_pixels:
-            raise ValueError(f"manifest.min_pixels = {self.min_pixels} exceeds manifest.max_pixels = {self.max_pixels}: "
-                             "no mask could pass")
+            raise ValueError(
+                f"manifest.min_pixels = {self.min_pixels} exceeds manifest.max_pixels = {self.max_pixels}: "
+                "no mask could pass"
+            )
         return self
 
     @property
@@ -86,8 +101,11 @@ class Watcher:
 # --- the step ---------------------------------------------------------------------------------------------
 
 
-def build(run: Run, config: ManifestConfig, session: Callable[[], Any], watcher: Watcher, *, redo: bool = False) -> None:
-    """Bring the run's `images`, `masks`, `shards` and `quarantine` up to `config`.
+def build(
+    run: Run, config: ManifestConfig, session: Callable[[], Any], watcher: Watcher, *, redo: bool = False
+) -> None:
+    """
+    Bring the run's `images`, `masks`, `shards` and `quarantine` up to `config`.
 
     Does only what is missing. Settings that `config` does not name stay as the run has them. `session` opens
     a Ray session (a context manager), called only when there is work. With `redo`, rows made under other
@@ -100,7 +118,7 @@ def build(run: Run, config: ManifestConfig, session: Callable[[], Any], watcher:
             run.sweep(step, names)
         plan = _with_limit(run, plan, config)
         run.save_plan(STEP, plan)
-        unindexed, reads = _unindexed(run, plan, config), _unread(run, plan, config)
+        unindexed, reads = _unindexed(run, plan, config, lock.name), _unread(run, plan, config, lock.name)
         if unindexed or reads:
             with session() as ray_session:
                 lock.works_through(ray_session.name)
@@ -108,7 +126,7 @@ def build(run: Run, config: ManifestConfig, session: Callable[[], Any], watcher:
                 if unindexed:
                     plan = _with_limit(run, plan, config)
                     run.save_plan(STEP, plan)
-                    reads = _unread(run, plan, config)
+                    reads = _unread(run, plan, config, lock.name)
                 failures += _pass(ray_session, watcher, "reading masks", read, reads)
             run.replace_table("shards", _shard_rows(run))
             _report(failures)
@@ -125,7 +143,9 @@ def _plan(run: Run, config: ManifestConfig) -> tuple[Plan, ManifestConfig]:
         known = pool.map(_as_it_is_now, [shard for shard in before.shards if shard.name not in found])
     found.update({shard.name: shard for shard in known})
     if not found:
-        raise UsageError("no shards: name them with --shards PATH (a tar, a folder of tars, a glob, an unpacked folder).")
+        raise UsageError(
+            "no shards: name them with --shards PATH (a tar, a folder of tars, a glob, an unpacked folder)."
+        )
     settings = config.model_dump(exclude={"shards"})
     return Plan([found[name] for name in sorted(found)], settings), config
 
@@ -145,7 +165,7 @@ def _pass(session: Session, watcher: Watcher, title: str, task: Callable[..., An
     jobs = sorted(jobs, key=lambda job: -job.bytes)
     watcher.start(title, sum(job.bytes for job in jobs))
     failures = []
-    for progress in cluster.stream(task, [(job,) for job in jobs], session.workers):
+    for progress in session.stream(task, jobs):
         watcher.advance(progress)
         if progress.failure:
             failures.append(progress.failure)
@@ -154,26 +174,37 @@ def _pass(session: Session, watcher: Watcher, title: str, task: Callable[..., An
 
 def _report(failures: list[str]) -> None:
     if failures:
-        raise UserError("\n".join(["some shards could not be read now:", *(f"  {f}" for f in failures),
-                                   "Everything else is done; run the same command again for these."]))
+        raise UserError(
+            "\n".join(
+                [
+                    "some shards could not be read now:",
+                    *(f"  {f}" for f in failures),
+                    "Everything else is done; run the same command again for these.",
+                ]
+            )
+        )
 
 
 def _check_quarantine(run: Run, config: ManifestConfig) -> None:
     counts = [c.counts for step in (INDEX, READ) for c in run.commits(step).values()]
-    bad = sum(n for c in counts for name, n in c.items() if name.startswith("images.quarantined."))
+    bad = sum(
+        n for c in counts for name, n in c.items() if name.startswith("images.quarantined.") and name != _REPEATED
+    )
     good = sum(c.get("images.kept", 0) for c in counts)
     if bad > config.max_quarantined * (good + bad):
-        raise UserError(f"{bad} of {good + bad} images had to be quarantined, more than manifest.max_quarantined = "
-                        f"{config.max_quarantined:g}. What was made is kept; see `rr7k status` for the reasons, and raise "
-                        "that setting to accept them.")
+        raise UserError(
+            f"{bad} of {good + bad} images had to be quarantined, more than manifest.max_quarantined = "
+            f"{config.max_quarantined:g}. What was made is kept; see `rr7k status` for the reasons, and raise "
+            "that setting to accept them."
+        )
 
 
 # --- what is missing --------------------------------------------------------------------------------------
 
 
-def _unindexed(run: Run, plan: Plan, config: ManifestConfig) -> list[IndexJob]:
+def _unindexed(run: Run, plan: Plan, config: ManifestConfig, lease: str) -> list[IndexJob]:
     done = run.commits(INDEX)
-    return [IndexJob(run.folder.uri, shard, config.max_pixels) for shard in plan.shards if shard.key not in done]
+    return [IndexJob(run.folder.uri, lease, shard, config.max_pixels) for shard in plan.shards if shard.key not in done]
 
 
 def _with_limit(run: Run, plan: Plan, config: ManifestConfig) -> Plan:
@@ -190,12 +221,12 @@ def _covered(run: Run) -> dict[str, int]:
     """Return up to which hash each shard (by key) has been read; -1 is never stored, absent means not at all."""
     covered: dict[str, int] = {}
     for commit in run.commits(READ).values():
-        shard = msgspec.convert(commit.facts["shard"], Shard)
-        covered[shard.key] = max(covered.get(shard.key, -1), commit.facts["upto"])
+        key = _shard(commit).key
+        covered[key] = max(covered.get(key, -1), commit.facts["upto"])
     return covered
 
 
-def _unread(run: Run, plan: Plan, config: ManifestConfig) -> list[ReadJob]:
+def _unread(run: Run, plan: Plan, config: ManifestConfig, lease: str) -> list[ReadJob]:
     """List the readings that the sample still asks for: per shard, the images above what it has been read to."""
     if plan.limit is None:
         return []
@@ -205,8 +236,18 @@ def _unread(run: Run, plan: Plan, config: ManifestConfig) -> list[ReadJob]:
         return []
     indexed, given_up, sizes = run.commits(INDEX), _given_up(run), _json_bytes(run, plan.limit, config.seed)
     return [
-        ReadJob(run.folder.uri, shard, sizes.get(shard.name, 0), indexed[shard.key].parts["images"],
-                covered.get(shard.key, -1), plan.limit, config.seed, config.rules, given_up.get(shard.name, {}))
+        ReadJob(
+            run.folder.uri,
+            lease,
+            shard,
+            sizes.get(shard.name, 0),
+            indexed[shard.key].parts["images"],
+            covered.get(shard.key, -1),
+            plan.limit,
+            config.seed,
+            config.rules,
+            given_up.get(shard.name, {}),
+        )
         for shard in pending
     ]
 
@@ -249,7 +290,8 @@ def _shard_names(table: pa.Table) -> npt.NDArray[np.object_]:
 
 
 def _given_up(run: Run) -> dict[str, dict[int, str]]:
-    """Decide which shard a repeated image is read from; return, per other shard, the image and that shard.
+    """
+    Decide which shard a repeated image is read from; return, per other shard, the image and that shard.
 
     The shard it was already read from keeps it, so that growth redoes nothing; else the first by name.
     """
@@ -284,35 +326,54 @@ def _was_read(reads: list[Commit], shard: str, image_id: int) -> bool:
 
 
 def _settle_changes(run: Run, plan: Plan, config: ManifestConfig, redo: bool) -> None:
-    """Refuse to mix rows made under other settings or from changed shards; with `redo`, forget those rows."""
+    """
+    Refuse to mix rows made under other settings or from changed shards; with `redo`, forget those rows.
+
+    A shard that was damaged and has changed was repaired: its rows are made again without asking.
+    """
     now = {shard.key: shard for shard in plan.shards}
-    stale: list[tuple[str, Commit]] = []
+    repaired = {
+        key
+        for key, commit in run.commits(INDEX).items()
+        if commit.facts["state"] != "whole" and _shard(commit).identity != now[key].identity
+    }
+    stale: list[tuple[str, str]] = []
     reasons: dict[str, None] = {}
-    settings = {INDEX: {"max_pixels": config.max_pixels},
-                READ: {**config.rules.model_dump(), "seed": config.seed}}
-    repaired = set()
     for step in (INDEX, READ):
         for commit in run.commits(step).values():
-            shard = msgspec.convert(commit.facts["shard"], Shard)
-            current = now.get(shard.key, shard)
-            why = [f"manifest.{k}: {commit.facts['settings'].get(k)} → {v}" for k, v in settings[step].items()
-                   if commit.facts["settings"].get(k) != v]
-            if shard.identity != current.identity:
-                if step == INDEX and commit.facts["state"] != "whole":
-                    repaired.add(shard.key)  # it was damaged, so a change is a repair
-                elif shard.key not in repaired:
-                    why.append(f"shard {shard.name}: its content has changed ({shard.bytes} → {current.bytes} bytes)")
-            if not why and commit.fingerprint != _expected(step, current, config):
-                if shard.key not in repaired:
-                    why.append("rr7k itself: this version makes other rows")
-            if why or shard.key in repaired:
-                stale.append((step, commit))
+            current = now[_shard(commit).key]
+            why = [] if current.key in repaired else _differences(step, commit, current, config)
+            if why or current.key in repaired:
+                stale.append((step, commit.key))
                 reasons.update(dict.fromkeys(why))
     if reasons and not redo:
-        raise UserError("\n".join(["this run holds rows made differently:", *(f"  {r}" for r in reasons),
-                                   "Use a new run folder, restore the setting, or make those rows again with --redo."]))
-    for step, commit in stale:
-        run.forget(step, commit.key)
+        lines = ["this run holds rows made differently:", *(f"  {reason}" for reason in reasons)]
+        advice = "Use a new run folder, restore the setting, or make those rows again with --redo."
+        raise UserError("\n".join([*lines, advice]))
+    for step, key in stale:
+        run.forget(step, key)
+
+
+def _shard(commit: Commit) -> Shard:
+    return msgspec.convert(commit.facts["shard"], Shard)
+
+
+def _differences(step: str, commit: Commit, current: Shard, config: ManifestConfig) -> list[str]:
+    """Tell what would make other rows now than when the commit was made."""
+    made_with = commit.facts["settings"]
+    settings = (
+        {"max_pixels": config.max_pixels} if step == INDEX else {**config.rules.model_dump(), "seed": config.seed}
+    )
+    why = [
+        f"manifest.{key}: {made_with.get(key)} → {value}"
+        for key, value in settings.items()
+        if made_with.get(key) != value
+    ]
+    if _shard(commit).identity != current.identity:
+        why.append(f"shard {current.name}: its content has changed ({_shard(commit).bytes} → {current.bytes} bytes)")
+    if not why and commit.fingerprint != _expected(step, current, config):
+        why.append("rr7k itself: this version makes other rows")
+    return why
 
 
 def _expected(step: str, shard: Shard, config: ManifestConfig) -> str:
@@ -328,8 +389,16 @@ def _shard_rows(run: Run) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for commit in run.commits(INDEX).values():
         facts = commit.facts
-        rows.append({**facts["shard"], "shard": facts["shard"]["name"], "sha256": facts["sha256"], "state": facts["state"],
-                     "images": commit.counts["images.found"], "other_members": facts["other_members"]})
+        rows.append(
+            {
+                **facts["shard"],
+                "shard": facts["shard"]["name"],
+                "sha256": facts["sha256"],
+                "state": facts["state"],
+                "images": commit.counts["images.found"],
+                "other_members": facts["other_members"],
+            }
+        )
     return [{k: v for k, v in row.items() if k != "name"} for row in rows]
 
 
@@ -341,10 +410,15 @@ def _check_ids_across_shards(run: Run) -> None:
     dataset = run.dataset("masks")
     passes = dataset.count_rows() // _IDS_AT_ONCE + 1
     for number in range(passes):
-        slices = [ids[ids % passes == number] for batch in dataset.to_batches(columns=["mask_id"])
-                  for ids in [batch["mask_id"].to_numpy()]]
+        slices = [
+            ids[ids % passes == number]
+            for batch in dataset.to_batches(columns=["mask_id"])
+            for ids in [batch["mask_id"].to_numpy()]
+        ]
         unique, count = np.unique(np.concatenate(slices or [np.empty(0, np.int64)]), return_counts=True)
         if (count > 1).any():
             examples = ", ".join(map(str, unique[count > 1][:5]))
-            raise UserError(f"{int((count > 1).sum())} mask ids appear in more than one shard, such as {examples}. Ids must be "
-                            "unique in a run: start a run without one of the shards that hold them.")
+            raise UserError(
+                f"{int((count > 1).sum())} mask ids appear in more than one shard, such as {examples}. Ids must be "
+                "unique in a run: start a run without one of the shards that hold them."
+            )

@@ -1,4 +1,5 @@
-"""Which masks are worth naming: the tiny-mask rule and its optional companions.
+"""
+Which masks are worth naming: the tiny-mask rule and its optional companions.
 
 Each rule gives a reason; a mask is dropped for the first that applies, and every drop is counted.
 """

@@ -1,4 +1,5 @@
-"""Shards in SA-1B's layout, made from photographs that ship inside scikit-image or from a COCO annotation.
+"""
+Shards in SA-1B's layout, made from photographs that ship inside scikit-image or from a COCO annotation.
 
 For trying and testing: the pipeline reads them exactly as it reads SA-1B. Nobody should mistake one for
 SA-1B, so ids start at 9,000,000,000, the shard is called `generated…`, and a SOURCES.md lies beside it.
@@ -62,7 +63,8 @@ class Picture:
 
 
 def annotation(mask_id: int, mask: Mask, predicted_iou: float, stability_score: float) -> dict[str, Any]:
-    """Build one SA-1B annotation of a boolean (height, width) mask that covers at least one pixel.
+    """
+    Build one SA-1B annotation of a boolean (height, width) mask that covers at least one pixel.
 
     The box is x, y, xmax − xmin, ymax − ymin, one less than the columns and rows covered, as in SA-1B.
     """
@@ -89,7 +91,12 @@ def write_shard(path: Path, pictures: Iterable[Picture]) -> tuple[int, int]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for picture in pictures:
             name = f"sa_{picture.image_id}"
-            info = {"image_id": picture.image_id, "width": picture.width, "height": picture.height, "file_name": f"{name}.jpg"}
+            info = {
+                "image_id": picture.image_id,
+                "width": picture.width,
+                "height": picture.height,
+                "file_name": f"{name}.jpg",
+            }
             content = json.dumps({"image": info, "annotations": picture.annotations}).encode()
             for member_name, data in ((f"{name}.jpg", picture.jpeg), (f"{name}.json", content)):
                 member = tarfile.TarInfo(f"./{member_name}")  # SA-1B's own names carry `./`
@@ -118,12 +125,15 @@ def from_photographs() -> Iterator[Picture]:
             rgb = image.convert("RGB")
         image_id = FIRST_ID + number
         first_mask = FIRST_ID + 1000 * number
-        notes = [annotation(first_mask + k, mask, score, score) for k, (mask, score) in enumerate(segment(np.asarray(rgb)))]
+        notes = [
+            annotation(first_mask + k, mask, score, score) for k, (mask, score) in enumerate(segment(np.asarray(rgb)))
+        ]
         yield Picture(image_id, _as_jpeg(rgb), rgb.width, rgb.height, notes)
 
 
 def segment(rgb: Pixels) -> list[tuple[Mask, float]]:
-    """Find regions of an RGB image of any kind of thing (Felzenszwalb and Huttenlocher, IJCV 2004), at four scales.
+    """
+    Find regions of an RGB image of any kind of thing (Felzenszwalb and Huttenlocher, IJCV 2004), at four scales.
 
     Returns distinct masks, largest first, each with a score in [0, 1]: the IoU with the most similar region of
     another scale, which is what a region's stability means here.
@@ -150,7 +160,8 @@ def segment(rgb: Pixels) -> list[tuple[Mask, float]]:
 
 
 def from_coco(annotation_file: Path, image_folder: Path, names: dict[int, str]) -> Iterator[Picture]:
-    """Yield the images of a COCO instances file with its masks; fill `names` with mask id to category name.
+    """
+    Yield the images of a COCO instances file with its masks; fill `names` with mask id to category name.
 
     Images and annotations keep their COCO ids plus 9,000,000,000. Polygons, RLE and crowd regions are taken;
     annotations without a pixel are left out. Raises `UsageError` for a file that is not COCO's.
@@ -163,7 +174,9 @@ def from_coco(annotation_file: Path, image_folder: Path, names: dict[int, str]) 
     for info in coco["images"]:
         path = image_folder / info["file_name"]
         if not path.is_file():
-            raise UsageError(f"{annotation_file}: image {info['id']} names {info['file_name']}, which is not in {image_folder}.")
+            raise UsageError(
+                f"{annotation_file}: image {info['id']} names {info['file_name']}, which is not in {image_folder}."
+            )
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -182,7 +195,9 @@ def _read_coco(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot read it as JSON ({error}).") from error
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
+    missing = [
+        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content
+    ]
     if missing:
         raise UsageError(f"{path}: not a COCO instances file: without {', '.join(missing)}.")
     return dict(content)
@@ -194,7 +209,11 @@ def _coco_mask(entry: dict[str, Any], height: int, width: int) -> Mask:
     shape = entry["segmentation"]
     if isinstance(shape, list):
         shape = [polygon for polygon in shape if len(polygon) >= 6]
-        rle = coco.merge(coco.frPyObjects(shape, height, width)) if shape else coco.encode(np.zeros((height, width), np.uint8, "F"))
+        rle = (
+            coco.merge(coco.frPyObjects(shape, height, width))
+            if shape
+            else coco.encode(np.zeros((height, width), np.uint8, "F"))
+        )
     else:
         rle = coco.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
     return np.asarray(coco.decode(rle), np.bool_)
@@ -202,7 +221,9 @@ def _coco_mask(entry: dict[str, Any], height: int, width: int) -> Mask:
 
 def write_names(path: Path, names: dict[int, str]) -> None:
     """Write the true names as Parquet: mask_id, category."""
-    table = pa.table({"mask_id": pa.array(list(names), pa.int64()), "category": pa.array(list(names.values()), pa.string())})
+    table = pa.table(
+        {"mask_id": pa.array(list(names), pa.int64()), "category": pa.array(list(names.values()), pa.string())}
+    )
     pq.write_table(table, path)
 
 
@@ -224,10 +245,15 @@ def write_photographs(folder: Path) -> Written:
     folder.mkdir(parents=True, exist_ok=True)
     shard = folder / "generated_000000.tar"
     images, count = write_shard(shard, from_photographs())
-    lines = [f"- sa_{FIRST_ID + k}.jpg: {name} of scikit-image ({terms})" for k, (name, terms) in enumerate(PHOTOGRAPHS.items())]
-    (folder / "SOURCES.md").write_text(
-        "# Generated, not SA-1B\n\nThe masks are regions found by classical segmentation; predicted_iou and stability_score are their "
-        "overlap between scales, not SAM's estimates.\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    lines = [
+        f"- sa_{FIRST_ID + k}.jpg: {name} of scikit-image ({terms})"
+        for k, (name, terms) in enumerate(PHOTOGRAPHS.items())
+    ]
+    note = (
+        "# Generated, not SA-1B\n\nThe masks are regions found by classical segmentation; predicted_iou and "
+        "stability_score are their overlap between scales, not SAM's estimates.\n\n"
+    )
+    (folder / "SOURCES.md").write_text(note + "\n".join(lines) + "\n", encoding="utf-8")
     return Written(shard, images, count)
 
 
@@ -238,6 +264,9 @@ def write_coco(folder: Path, annotation_file: Path, image_folder: Path) -> Writt
     names: dict[int, str] = {}
     images, count = write_shard(shard, from_coco(annotation_file, image_folder, names))
     write_names(folder / "names.parquet", names)
-    (folder / "SOURCES.md").write_text(f"# Generated from {annotation_file.name}, not SA-1B\n\nMasks and images are those of the "
-                                       "annotation file; ids are its ids plus 9,000,000,000.\n", encoding="utf-8")
+    (folder / "SOURCES.md").write_text(
+        f"# Generated from {annotation_file.name}, not SA-1B\n\nMasks and images are those of the "
+        "annotation file; ids are its ids plus 9,000,000,000.\n",
+        encoding="utf-8",
+    )
     return Written(shard, images, count, folder / "names.parquet")

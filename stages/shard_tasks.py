@@ -1,4 +1,5 @@
-"""What runs on Ray for the manifest: index one shard, read the masks of one shard's sampled images.
+"""
+What runs on Ray for the manifest: index one shard, read the masks of one shard's sampled images.
 
 Both are generators that yield progress and commit as their last act; killed at any line, they leave no
 trace that a reader sees, and can be run again.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -20,12 +21,13 @@ import pyarrow.parquet as pq
 
 from pipeline import files, tables
 from pipeline.run import PartWriter, Run
-from pipeline.shards import IndexedImage, Problem, Range, Shard, ShardReader, index_shard, open_shard
-from stages import annotations, mask_rules
-from stages.annotations import ImageMasks, MaskColumns
+from pipeline.shards import IndexedImage, MissingBytesError, Problem, Range, Shard, ShardReader, index_shard, open_shard
+from stages import mask_rules
+from stages.annotations import ImageMasks, MaskColumns, columns, find_faults, parse
 from stages.mask_rules import MaskRules
 from stages.sampling import stable_hash, within
 
+REPEATED_IMAGE = "duplicate-image"
 STEP = "manifest"
 INDEX = "manifest-index"
 READ = "manifest-read"
@@ -37,7 +39,8 @@ _BATCH = 8192
 _REPORT_EVERY = 64  # images between two signs of life
 _MAX_JSON = 256 << 20  # bytes; the largest of SA-1B's are below 2 MB
 
-RATIO_EDGES = tuple(m * 10.0**e for e in range(-8, 0) for m in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)) + (1.0,)
+_STEPS = (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
+RATIO_EDGES = (*(float(f"{step}e{decade}") for decade in range(-8, 0) for step in _STEPS), 1.0)
 """Bin edges for the share of the image that a mask covers: ten a decade, every 1, 2 and 5 among them."""
 
 
@@ -55,6 +58,7 @@ class IndexJob(NamedTuple):
     """Index one shard."""
 
     run: str
+    lease: str
     shard: Shard
     max_pixels: int
 
@@ -68,6 +72,7 @@ class ReadJob(NamedTuple):
     """Read a shard's images whose hash lies in (above, upto]."""
 
     run: str
+    lease: str
     shard: Shard
     bytes: int
     """Annotations to be read."""
@@ -99,7 +104,7 @@ def _by_reason(kind: str, problems: Sequence[Problem]) -> dict[str, int]:
 
 def index(job: IndexJob) -> Iterator[Progress]:
     """Index a shard and commit its rows of `images` and `quarantine`."""
-    run, shard = Run(job.run), job.shard
+    run, shard = Run(job.run, job.lease), job.shard
     try:
         found = index_shard(shard, job.max_pixels)
         checksum = _stated_sha256(shard)
@@ -111,11 +116,18 @@ def index(job: IndexJob) -> Iterator[Progress]:
         parts["images"].write(_image_rows(shard, found.images))
         parts["quarantine"].write(tables.from_rows("quarantine", _quarantined(shard, found.problems)))
     run.commit(
-        INDEX, shard.key, parts,
+        INDEX,
+        shard.key,
+        parts,
         fingerprint=fingerprint(shard.identity, job.max_pixels, VERSION),
         counts={"images.found": found.found, **_by_reason("image", found.problems)},
-        facts={"shard": msgspec.to_builtins(shard), "state": found.state, "sha256": checksum,
-               "other_members": found.other_members, "settings": {"max_pixels": job.max_pixels}},
+        facts={
+            "shard": msgspec.to_builtins(shard),
+            "state": found.state,
+            "sha256": checksum,
+            "other_members": found.other_members,
+            "settings": {"max_pixels": job.max_pixels},
+        },
     )
     yield Progress(shard.bytes, found.found, 0)
 
@@ -131,17 +143,23 @@ def _stated_sha256(shard: Shard) -> str | None:
 
 def _image_rows(shard: Shard, images: Sequence[IndexedImage]) -> pa.Table:
     images = sorted(images, key=lambda image: image.json.offset)
-    return pa.table({
-        "image_id": [i.image_id for i in images],
-        "shard": pa.repeat(shard.name, len(images)).dictionary_encode(),
-        "file_name": [i.file_name for i in images],
-        "jpg_offset": [i.jpg.offset for i in images],
-        "jpg_bytes": [i.jpg.bytes for i in images],
-        "json_offset": [i.json.offset for i in images],
-        "json_bytes": [i.json.bytes for i in images],
-        "width": pa.array([i.width for i in images], pa.int32()),
-        "height": pa.array([i.height for i in images], pa.int32()),
-    }) if images else pa.table({})
+    return (
+        pa.table(
+            {
+                "image_id": [i.image_id for i in images],
+                "shard": pa.repeat(shard.name, len(images)).dictionary_encode(),
+                "file_name": [i.file_name for i in images],
+                "jpg_offset": [i.jpg.offset for i in images],
+                "jpg_bytes": [i.jpg.bytes for i in images],
+                "json_offset": [i.json.offset for i in images],
+                "json_bytes": [i.json.bytes for i in images],
+                "width": pa.array([i.width for i in images], pa.int32()),
+                "height": pa.array([i.height for i in images], pa.int32()),
+            }
+        )
+        if images
+        else pa.table({})
+    )
 
 
 # --- read -------------------------------------------------------------------------------------------------
@@ -149,7 +167,7 @@ def _image_rows(shard: Shard, images: Sequence[IndexedImage]) -> pa.Table:
 
 def read(job: ReadJob) -> Iterator[Progress]:
     """Read the masks of a shard's sampled images and commit rows of `masks` and `quarantine`."""
-    run = Run(job.run)
+    run = Run(job.run, job.lease)
     key = f"{job.shard.key}-{job.upto:016x}"
     started = time.perf_counter()
     try:
@@ -157,21 +175,29 @@ def read(job: ReadJob) -> Iterator[Progress]:
             parts = {name: stack.enter_context(run.part(READ, name, key)) for name in ("masks", "quarantine")}
             reading = ShardReading(job, parts)
             yield from reading.run(_sampled(run, job))
-    except ShardFailure as failure:
+    except ShardUnavailableError as failure:
         yield Progress(0, 0, 0, str(failure))
         return
     run.commit(
-        READ, key, parts,
+        READ,
+        key,
+        parts,
         fingerprint=fingerprint(job.shard.identity, job.rules.model_dump(), job.seed, VERSION),
         counts=reading.counts(),
-        facts={"shard": msgspec.to_builtins(job.shard), "above": job.above, "upto": job.upto,
-               "settings": {**job.rules.model_dump(), "seed": job.seed}, "given_up": sorted(job.given_up),
-               "area_ratios": reading.histogram.tolist(), "seconds": round(time.perf_counter() - started, 3)},
+        facts={
+            "shard": msgspec.to_builtins(job.shard),
+            "above": job.above,
+            "upto": job.upto,
+            "settings": {**job.rules.model_dump(), "seed": job.seed},
+            "given_up": sorted(job.given_up),
+            "area_ratios": reading.histogram.tolist(),
+            "seconds": round(time.perf_counter() - started, 3),
+        },
     )
     yield Progress(0, 0, 0)
 
 
-class ShardFailure(Exception):
+class ShardUnavailableError(Exception):
     """The shard cannot be read now; nothing about it is recorded, so that the next run tries again."""
 
 
@@ -183,8 +209,14 @@ def _sampled(run: Run, job: ReadJob) -> list[IndexedImage]:
     hashes = stable_hash(table["image_id"].to_numpy(), job.seed)
     chosen = within(hashes, job.above, job.upto)
     return [
-        IndexedImage(row["image_id"], row["file_name"], Range(row["jpg_offset"], row["jpg_bytes"]),
-                     Range(row["json_offset"], row["json_bytes"]), row["width"], row["height"])
+        IndexedImage(
+            row["image_id"],
+            row["file_name"],
+            Range(row["jpg_offset"], row["jpg_bytes"]),
+            Range(row["json_offset"], row["json_bytes"]),
+            row["width"],
+            row["height"],
+        )
         for row in table.filter(pa.array(chosen)).to_pylist()
     ]
 
@@ -198,61 +230,70 @@ class ShardReading:
         self.histogram = np.zeros(len(RATIO_EDGES) - 1, np.int64)
         self._tally: Counter[str] = Counter()
         self._batch: list[ImageMasks] = []
+        self._waiting = 0  # masks in the batch
         self._seen = SeenIds()
         self._made_by = fingerprint(job.shard.identity, job.rules.model_dump(), job.seed, VERSION)
 
     def run(self, images: Sequence[IndexedImage]) -> Iterator[Progress]:
-        """Read `images`, which lie in file order. Raises `ShardFailure` when the shard cannot be opened."""
+        """Read `images`, which lie in file order. Raises `ShardUnavailableError` when the shard cannot be read now."""
         done = Progress(0, 0, 0)
-        try:
-            with open_shard(self.job.shard) as shard:
-                for number, image in enumerate(images, 1):
-                    masks = self._read_image(shard, image)
-                    done = Progress(done.bytes + image.json.bytes, done.images + 1, done.masks + masks)
-                    if number % _REPORT_EVERY == 0:
-                        yield done
-                        done = Progress(0, 0, 0)
-        except FileNotFoundError as error:
-            raise ShardFailure(f"{self.job.shard.uri}: {error}") from error
+        with ExitStack() as stack:
+            with self._reading():
+                shard = stack.enter_context(open_shard(self.job.shard))
+            for number, image in enumerate(images, 1):
+                masks = self._read_image(shard, image)
+                done = Progress(done.bytes + image.json.bytes, done.images + 1, done.masks + masks)
+                if number % _REPORT_EVERY == 0:
+                    yield done
+                    done = Progress(0, 0, 0)
         self._flush()
         yield done
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Tell an error of the shard from one of the run folder."""
+        try:
+            yield
+        except OSError as error:
+            raise ShardUnavailableError(f"{self.job.shard.uri}: {error}") from error
 
     def counts(self) -> dict[str, int]:
         """Return the funnel counts of everything read."""
         return dict(sorted(self._tally.items()))
 
     def _read_image(self, shard: ShardReader, image: IndexedImage) -> int:
-        if problem := self._unreadable(image):
-            self._quarantine([problem])
+        """Read one image's masks into the batch; return how many the file holds."""
+        if refusal := self._refusal(image):
+            self._refuse(image, *refusal)
             return 0
         try:
-            data = shard.read(f"sa_{image.image_id}.json", image.json)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            self._quarantine([Problem(f"image:{image.image_id}", image.image_id, f"sa_{image.image_id}.json", "unreadable",
-                                      f"{error}. Has the shard changed? Run again with --redo.")])
+            with self._reading():
+                data = shard.read(f"sa_{image.image_id}.json", image.json)
+        except MissingBytesError as error:
+            self._refuse(image, "missing-bytes", f"{error}. The shard has changed: run again with --redo.")
             return 0
-        parsed, problems, found = annotations.parse(image, data)
+        parsed, problems, found = parse(image, data)
         self._quarantine(problems)
         self._tally["masks.found"] += found
         if parsed is None:
             return 0
         self._tally["images.kept"] += 1
         self._batch.append(parsed)
-        if sum(len(item.annotations) for item in self._batch) >= _BATCH:
+        self._waiting += found
+        if self._waiting >= _BATCH:
             self._flush()
         return found
 
-    def _unreadable(self, image: IndexedImage) -> Problem | None:
-        name = f"sa_{image.image_id}.json"
+    def _refusal(self, image: IndexedImage) -> tuple[str, str] | None:
         if holder := self.job.given_up.get(image.image_id):
-            return Problem(f"image:{image.image_id}", image.image_id, name, "duplicate-image",
-                           f"shard {holder} holds this image as well; it is read from there")
+            return REPEATED_IMAGE, f"shard {holder} holds this image as well; it is read from there"
         if image.json.bytes > _MAX_JSON:
-            return Problem(f"image:{image.image_id}", image.image_id, name, "too-large",
-                           f"{image.json.bytes} bytes of annotations, more than {_MAX_JSON}")
+            return "too-large", f"{image.json.bytes} bytes of annotations, more than {_MAX_JSON}"
         return None
+
+    def _refuse(self, image: IndexedImage, reason: str, error: str) -> None:
+        place = f"sa_{image.image_id}.json"
+        self._quarantine([Problem(f"image:{image.image_id}", image.image_id, place, reason, error)])
 
     def _quarantine(self, problems: Sequence[Problem]) -> None:
         if problems:
@@ -261,7 +302,7 @@ class ShardReading:
             self._tally.update(_by_reason("mask", problems))
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, []
+        batch, self._batch, self._waiting = self._batch, [], 0
         if not batch:
             return
         table, problems = checked(batch, self._seen)
@@ -292,16 +333,22 @@ class SeenIds:
 
 def checked(batch: list[ImageMasks], seen: SeenIds) -> tuple[MaskColumns, list[Problem]]:
     """Return the sound masks of a batch as columns, and a problem for each of the others."""
-    table = annotations.columns(batch)
-    sound, problems = annotations.inspect(batch, table)
+    table = columns(batch)
+    sound, problems = find_faults(batch, table)
     table = table.take(sound)
     new = seen.first_time(table.mask_id)
     for row in np.flatnonzero(~new):
         image = batch[int(table.image[row])].image
         mask_id = int(table.mask_id[row])
-        problems.append(Problem(f"mask:{mask_id}", image.image_id,
-                                f"sa_{image.image_id}.json $.annotations[{table.position[row]}].id",
-                                "repeated-id", f"id {mask_id} appeared before in this shard; ids must be unique"))
+        problems.append(
+            Problem(
+                f"mask:{mask_id}",
+                image.image_id,
+                f"sa_{image.image_id}.json $.annotations[{table.position[row]}].id",
+                "repeated-id",
+                f"id {mask_id} appeared before in this shard; ids must be unique",
+            )
+        )
     return table.take(new), problems
 
 
@@ -313,19 +360,21 @@ def mask_rows(shard: str, made_by: str, batch: list[ImageMasks], table: MaskColu
         return pa.array(np.array(values)[table.image], kind)
 
     n = len(table.area)
-    return pa.table({
-        "mask_id": table.mask_id,
-        "image_id": of_image([i.image_id for i in images], pa.int64()),
-        "shard": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [shard]),
-        "jpg_offset": of_image([i.jpg.offset for i in images], pa.int64()),
-        "jpg_bytes": of_image([i.jpg.bytes for i in images], pa.int64()),
-        "width": of_image([i.width for i in images], pa.int32()),
-        "height": of_image([i.height for i in images], pa.int32()),
-        "rle_counts": table.rle_counts,
-        "area": table.area,
-        "area_ratio": mask_rules.area_ratio(batch, table),
-        **{f"bbox_{name}": table.bbox[:, k] for k, name in enumerate("xywh")},
-        "predicted_iou": table.predicted_iou,
-        "stability_score": table.stability_score,
-        "fingerprint": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [made_by]),
-    })
+    return pa.table(
+        {
+            "mask_id": table.mask_id,
+            "image_id": of_image([i.image_id for i in images], pa.int64()),
+            "shard": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [shard]),
+            "jpg_offset": of_image([i.jpg.offset for i in images], pa.int64()),
+            "jpg_bytes": of_image([i.jpg.bytes for i in images], pa.int64()),
+            "width": of_image([i.width for i in images], pa.int32()),
+            "height": of_image([i.height for i in images], pa.int32()),
+            "rle_counts": table.rle_counts,
+            "area": table.area,
+            "area_ratio": mask_rules.area_ratio(batch, table),
+            **{f"bbox_{name}": table.bbox[:, k] for k, name in enumerate("xywh")},
+            "predicted_iou": table.predicted_iou,
+            "stability_score": table.stability_score,
+            "fingerprint": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [made_by]),
+        }
+    )

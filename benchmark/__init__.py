@@ -1,0 +1,1 @@
+"""The released benchmark: importers, release, metrics, scores, report (not built yet)."""

@@ -1,0 +1,1 @@
+"""WOW-Seg: the model, its training and its predictions (not built yet)."""

@@ -1,0 +1,16 @@
+"""What every test shares."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from pipeline.run import Run
+
+settings.register_profile("rr7k", deadline=None)  # timing lives in benchmarks; the first call compiles
+settings.load_profile("rr7k")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(str(tmp_path / "run"))

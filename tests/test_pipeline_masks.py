@@ -1,0 +1,79 @@
+"""Run lengths are summed without decoding; the reference is pycocotools and plain counting."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco
+
+from pipeline import masks
+
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@given(st.lists(hnp.arrays(np.bool_, shapes), min_size=1, max_size=8))
+def test_sums_equal_the_decoded_pixels(pixels: list[np.ndarray]) -> None:
+    sums = masks.run_sums(pa.array([masks.encode(p) for p in pixels]))
+    assert sums.area.tolist() == [int(p.sum()) for p in pixels]
+    assert sums.total.tolist() == [p.size for p in pixels]
+    assert not sums.malformed.any()
+
+
+@given(hnp.arrays(np.bool_, shapes))
+def test_decoding_gives_back_what_was_encoded(pixels: np.ndarray) -> None:
+    assert (masks.decode(masks.encode(pixels), *pixels.shape) == pixels).all()
+
+
+def test_long_runs_at_the_size_of_sa_1b() -> None:
+    pixels = np.zeros((1500, 2250), np.bool_)
+    pixels[700:900, 1000:1900] = True
+    sums = masks.run_sums(pa.array([masks.encode(pixels)]))
+    assert (sums.area[0], sums.total[0]) == (180_000, 3_375_000)
+
+
+@pytest.mark.parametrize(
+    ("counts", "malformed"),
+    [
+        ("", True),  # no run at all
+        ("o", True),  # a run that never ends
+        ("5o", True),  # a sound run, then one that never ends
+        ("5\x19", True),  # a character below the alphabet
+        ("5~", True),  # a character above it
+        ("5é", True),  # not even ASCII
+        ("O", True),  # a first run of -1
+        ("5555N", False),  # 5, 5, 5, 5 + 5, 5 - 2: the difference is negative, the run is not
+        ("5552O", False),  # 5, 5, 5, 5 + 2, 5 - 1
+        ("5555J", True),  # 5, 5, 5, 10, then 5 - 6
+        ("oooooooooooo1", True),  # a run longer than any image
+    ],
+)
+def test_damaged_run_lengths(counts: str, malformed: bool) -> None:
+    assert masks.run_sums(pa.array([counts])).malformed.tolist() == [malformed]
+
+
+def test_a_slice_of_a_column_is_read_at_its_own_place() -> None:
+    column = pa.array([masks.encode(np.ones((3, k), np.bool_)) for k in (1, 2, 3)])
+    assert masks.run_sums(column[1:]).area.tolist() == [6, 9]
+    assert masks.run_sums(column[:0]).area.tolist() == []
+
+
+def test_more_masks_than_a_byte_counts() -> None:
+    # pycocotools' own area() overflows here: it counts masks in a uint8.
+    column = pa.array([masks.encode(np.ones((2, 2), np.bool_))] * 300)
+    assert masks.run_sums(column).area.sum() == 1200
+
+
+@given(st.lists(hnp.arrays(np.bool_, (6, 7)), min_size=1, max_size=5))
+def test_iou_matrix(pixels: list[np.ndarray]) -> None:
+    got = masks.iou_matrix([masks.encode(p) for p in pixels], 6, 7)
+    for i, a in enumerate(pixels):
+        for j, b in enumerate(pixels):
+            union = int((a | b).sum())
+            assert got[i, j] == pytest.approx((a & b).sum() / union if union else 0.0)
+
+
+def test_the_encoding_is_cocos() -> None:
+    pixels = np.eye(5, dtype=np.bool_)
+    assert masks.encode(pixels) == coco.encode(np.asfortranarray(pixels, np.uint8))["counts"].decode()
