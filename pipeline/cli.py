@@ -79,8 +79,7 @@ def sample_data(
         ),
     ] = None,
 ) -> None:
-    """
-    Write a small shard in SA-1B's layout, from photographs that ship with scikit-image.
+    """Write a small shard in SA-1B's layout, from photographs that ship with scikit-image.
 
     With [bold]--coco[/], write any COCO-style annotation as such a shard, and its true names as names.parquet.
     """
@@ -155,8 +154,7 @@ def stage_1(
     ] = False,
     redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
 ) -> None:
-    """
-    Stage 1: find the masks worth naming in SA-1B shards.
+    """Stage 1: find the masks worth naming in SA-1B shards.
 
     [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
 

@@ -33,8 +33,7 @@ class Session:
     """Tasks at a time."""
 
     def stream(self, task: Callable[[Job], Iterator[Sign]], jobs: Iterable[Job]) -> Iterator[Sign]:
-        """
-        Run a generator function once per job; yield what the tasks yield, as it comes.
+        """Run a generator function once per job; yield what the tasks yield, as it comes.
 
         A task whose worker dies is started again, so it must be safe to repeat. Raises `UserError` when a task
         raised, kept dying, or nothing was heard for ten minutes; the remaining tasks are then abandoned.
@@ -63,8 +62,7 @@ class Session:
 
 @contextmanager
 def session(config: ClusterConfig) -> Iterator[Session]:
-    """
-    Start Ray, or connect to the cluster of `config.address` or RAY_ADDRESS, and leave it cleanly.
+    """Start Ray, or connect to the cluster of `config.address` or RAY_ADDRESS, and leave it cleanly.
 
     Raises `UserError` when the cluster cannot be reached.
     """

@@ -1,5 +1,4 @@
-"""
-Configuration: TOML files and `--set a.b=c` into one typed, frozen model, checked before anything runs.
+"""Configuration: TOML files and `--set a.b=c` into one typed, frozen model, checked before anything runs.
 
 Each step owns its section; `pipeline.cli` puts the sections together.
 """
@@ -37,8 +36,7 @@ class ClusterConfig(Section):
 
 
 def load(model: type[Model], config_file: str | None, overrides: Iterable[str]) -> Model:
-    """
-    Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
+    """Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
 
     Raises `UsageError` with one line per mistake, each beginning with the key's path.
     """

@@ -1,5 +1,4 @@
-"""
-Files on a local disk or an object store, behind one small interface: list, read, create, replace.
+"""Files on a local disk or an object store, behind one small interface: list, read, create, replace.
 
 Nothing here needs a rename, because object stores have none: a file gets its final name once, and only
 the commit records of `pipeline.run` say which files count.
@@ -31,8 +30,7 @@ def is_remote(uri: str) -> bool:
 
 
 def resolve(uri: str) -> tuple[Any, str]:
-    """
-    Return the pyarrow filesystem and the path in it that `uri` or a local path names.
+    """Return the pyarrow filesystem and the path in it that `uri` or a local path names.
 
     Raises `UsageError` when the scheme is unknown or the address cannot be read.
     """
@@ -144,8 +142,7 @@ class Folder:
 
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        """
-        Write a new file that is on the disk, not in a cache, when the block ends.
+        """Write a new file that is on the disk, not in a cache, when the block ends.
 
         A process killed inside the block leaves a partial file on a local disk and nothing on an object
         store; so the name must be one that nobody reads before it is committed.

@@ -9,8 +9,7 @@ HEADER_BYTES = 4096
 
 
 def jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """
-    Return (width, height) in px as declared in a JPEG's header, or None if `head` holds no such header.
+    """Return (width, height) in px as declared in a JPEG's header, or None if `head` holds no such header.
 
     `head` is the beginning of the file, at least up to the frame header. No pixel is decoded, so a
     declared size of any magnitude is safe to ask for.

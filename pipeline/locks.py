@@ -1,5 +1,4 @@
-"""
-One writer per step of a run, on any file system: announce, look, and only then write.
+"""One writer per step of a run, on any file system: announce, look, and only then write.
 
 A lock is a file that tells who holds it. Two processes that announce themselves at the same moment see
 each other and both stand back, which needs no exclusive create (object stores and pyarrow have none).
@@ -57,8 +56,7 @@ class Lock:
 
 @contextmanager
 def hold(folder: Folder, step: str) -> Iterator[Lock]:
-    """
-    Hold the lock of `step` in a run's lock folder.
+    """Hold the lock of `step` in a run's lock folder.
 
     Raises `BusyError` naming the other's host and pid, `UsageError` when the folder cannot be written. The
     lock of a dead process on this host is taken over, once no process of its Ray session is left.
@@ -122,8 +120,7 @@ def _alive(owner: Owner) -> bool:
 
 
 def _session_processes(ray_session: str) -> list[int]:
-    """
-    List this host's busy workers of a Ray session: they have a worker's log of it open and are not idle.
+    """List this host's busy workers of a Ray session: they have a worker's log of it open and are not idle.
 
     Ray's agents have other logs and outlive a killed driver by a minute, but write nothing of ours. Workers on
     other hosts cannot be seen from here; `Run.commit` stops those.

@@ -1,5 +1,4 @@
-"""
-COCO run-length masks, without decoding where that can be avoided.
+"""COCO run-length masks, without decoding where that can be avoided.
 
 A mask is the string `counts` of a COCO RLE plus its size; runs go down the columns, starting with
 background (pycocotools, `common/maskApi.c`).
@@ -35,20 +34,22 @@ def _sum_runs(
 ) -> None:
     for i in range(len(offsets) - 1):
         position, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        background = foreground = last_background = last_foreground = lowest = np.int64(0)
+        background = foreground = last_background = last_foreground = np.int64(0)
+        lowest = alphabet = longest = np.int64(0)  # each gathers a sign of damage over all runs
+        char = np.int64(0)
         run = 0
-        broken: bool | np.bool_ = False
         while position < end:
-            value, shift, more = np.int64(0), 0, True
-            char = np.int64(0)
-            while more and position < end and shift < _LONGEST_RUN_BITS:
+            char = np.int64(data[position]) - 48
+            position += 1
+            alphabet |= char
+            value, shift = char & 31, np.int64(5)
+            while char & 32 and position < end:
                 char = np.int64(data[position]) - 48
-                broken = broken or char < 0 or char > 63
-                value |= (char & 31) << shift
-                more = (char & 32) != 0
-                shift += 5
                 position += 1
-            broken = broken or more
+                alphabet |= char
+                value |= (char & 31) << shift
+                shift += 5
+            longest = max(longest, shift)
             value |= -((char >> 4) & 1) << shift  # sign
             # From the fourth run on, a run is stored as the difference to the run two before.
             if run & 1:
@@ -63,7 +64,8 @@ def _sum_runs(
             run += 1
         area[i] = foreground
         total[i] = foreground + background
-        malformed[i] = broken or lowest < 0 or run == 0
+        unfinished = char & 32 != 0
+        malformed[i] = alphabet & ~63 or lowest < 0 or longest > _LONGEST_RUN_BITS or unfinished or run == 0
 
 
 def run_sums(counts: pa.StringArray) -> RunSums:

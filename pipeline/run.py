@@ -1,5 +1,4 @@
-"""
-The run folder: tables made of parts, commit records that say which parts count, one writer per step.
+"""The run folder: tables made of parts, commit records that say which parts count, one writer per step.
 
     runs/NAME/
         commits/STEP/KEY.json          one per finished piece of work, written last and atomically
@@ -84,8 +83,7 @@ class PartWriter:
 
 
 class Run:
-    """
-    A run folder, local or on an object store. Cheap to make: opening reads nothing.
+    """A run folder, local or on an object store. Cheap to make: opening reads nothing.
 
     `lease` is the name of the lock under which a task works; its commits are refused once that lock is gone.
     """
@@ -126,8 +124,7 @@ class Run:
         counts: dict[str, int],
         facts: dict[str, Any],
     ) -> Commit:
-        """
-        Make finished parts count, all at once; replaces an earlier commit of the same key.
+        """Make finished parts count, all at once; replaces an earlier commit of the same key.
 
         Raises `BusyError` when the lock of the driver that ordered the work is gone: it died, and another run
         may be doing the same work.
@@ -200,8 +197,7 @@ class Run:
         return sorted(r.parts[table] for r in records if table in r.parts)
 
     def dataset(self, table: str) -> pads.Dataset:
-        """
-        Return `table` as a lazy dataset over its committed parts, empty if there are none.
+        """Return `table` as a lazy dataset over its committed parts, empty if there are none.
 
         Raises `UserError` when a part is missing, damaged or of another schema version.
         """

@@ -1,5 +1,4 @@
-"""
-SA-1B shards: finding them, indexing them, reading byte ranges of their members.
+"""SA-1B shards: finding them, indexing them, reading byte ranges of their members.
 
 A shard is a tar of `sa_N.jpg` and `sa_N.json` (the layout in which SA-1B is published), or a folder into
 which such a tar was unpacked. Nothing is ever unpacked here: the index keeps byte ranges.
@@ -99,8 +98,7 @@ class ShardIndex:
 
 
 def find_shards(paths: Iterable[str]) -> list[Shard]:
-    """
-    Find the shards that `paths` name, sorted by name.
+    """Find the shards that `paths` name, sorted by name.
 
     A path is a tar, a glob, a folder of tars, or an unpacked folder; local, `s3://` or `gs://`. Raises
     `UsageError` for a path that names no shard and for two shards of one name.
@@ -252,8 +250,7 @@ def _declared_size(file: IO[bytes], where: Range) -> tuple[int, int] | None:
 
 
 def index_shard(shard: Shard, max_pixels: int) -> ShardIndex:
-    """
-    Find every image of a shard, reading headers only and seeking over the payloads.
+    """Find every image of a shard, reading headers only and seeking over the payloads.
 
     Members may come in any order and carry `./`. `max_pixels` bounds the declared size of an image.
     Whatever cannot be used becomes a problem; raises `OSError` only when the shard cannot be read at all.
@@ -368,8 +365,7 @@ class ShardReader:
         self._tar = tar
 
     def read(self, file_name: str, where: Range) -> bytes:
-        """
-        Return a member's bytes.
+        """Return a member's bytes.
 
         Raises `MissingBytesError` when the shard does not hold them, `OSError` when it cannot be read.
         """

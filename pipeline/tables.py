@@ -1,5 +1,4 @@
-"""
-Every table of a run: its columns, with units and ranges, and the checks on write and read.
+"""Every table of a run: its columns, with units and ranges, and the checks on write and read.
 
 A table is a folder of Parquet files. Which files count is said by the commit records of `pipeline.run`.
 """

@@ -1,5 +1,4 @@
-"""
-Downloading SA-1B's shards from the user's own link file.
+"""Downloading SA-1B's shards from the user's own link file.
 
 The licence requires each user to obtain the links from the data set's page; the file it offers has a line
 `file_name<TAB>cdn_link` per shard. The links are signed, so they are never printed.
@@ -45,8 +44,7 @@ class Outcome:
 
 
 def read_links(path: Path) -> list[Link]:
-    """
-    Read a link file; sizes and checksums come from `data_manifests/sa1b/shards.csv` where known.
+    """Read a link file; sizes and checksums come from `data_manifests/sa1b/shards.csv` where known.
 
     Raises `UsageError` with the line number for a line that is no link or a name that is not plain.
     """
@@ -90,8 +88,7 @@ def _known_shards() -> dict[str, Link]:
 def fetch_all(
     links: Iterable[Link], folder: Path, at_once: int, report: Callable[[str, int, int], None]
 ) -> list[Outcome]:
-    """
-    Download what is missing, `at_once` at a time; `report(name, bytes, of)` as it goes.
+    """Download what is missing, `at_once` at a time; `report(name, bytes, of)` as it goes.
 
     A shard appears under its name only when it is whole and verified; until then it is NAME.part, from which
     a later call goes on. Beside it lies NAME.sha256.

@@ -11,8 +11,7 @@ from stages.shard_tasks import INDEX, READ, STEP
 
 
 def levels(run: Run) -> list[Level]:
-    """
-    Return the run's funnel; empty before the manifest has been started.
+    """Return the run's funnel; empty before the manifest has been started.
 
     Kept masks are counted in the files, not taken from the records, so that a lost file shows as a difference.
     """

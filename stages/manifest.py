@@ -1,5 +1,4 @@
-"""
-Stage 1, first step: SA-1B shards in, the table of candidate masks out.
+"""Stage 1, first step: SA-1B shards in, the table of candidate masks out.
 
 Two passes on Ray, one task per shard each. The first reads headers only and writes `images`; from it the
 driver decides, knowing all shards, which images are sampled and which shard a repeated image is read from.
@@ -104,8 +103,7 @@ class Watcher:
 def build(
     run: Run, config: ManifestConfig, session: Callable[[], Any], watcher: Watcher, *, redo: bool = False
 ) -> None:
-    """
-    Bring the run's `images`, `masks`, `shards` and `quarantine` up to `config`.
+    """Bring the run's `images`, `masks`, `shards` and `quarantine` up to `config`.
 
     Does only what is missing. Settings that `config` does not name stay as the run has them. `session` opens
     a Ray session (a context manager), called only when there is work. With `redo`, rows made under other
@@ -290,8 +288,7 @@ def _shard_names(table: pa.Table) -> npt.NDArray[np.object_]:
 
 
 def _given_up(run: Run) -> dict[str, dict[int, str]]:
-    """
-    Decide which shard a repeated image is read from; return, per other shard, the image and that shard.
+    """Decide which shard a repeated image is read from; return, per other shard, the image and that shard.
 
     The shard it was already read from keeps it, so that growth redoes nothing; else the first by name.
     """
@@ -326,8 +323,7 @@ def _was_read(reads: list[Commit], shard: str, image_id: int) -> bool:
 
 
 def _settle_changes(run: Run, plan: Plan, config: ManifestConfig, redo: bool) -> None:
-    """
-    Refuse to mix rows made under other settings or from changed shards; with `redo`, forget those rows.
+    """Refuse to mix rows made under other settings or from changed shards; with `redo`, forget those rows.
 
     A shard that was damaged and has changed was repaired: its rows are made again without asking.
     """

@@ -1,10 +1,11 @@
-"""
-Which masks are worth naming: the tiny-mask rule and its optional companions.
+"""Which masks are worth naming: the tiny-mask rule and its optional companions.
 
 Each rule gives a reason; a mask is dropped for the first that applies, and every drop is counted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from pydantic import Field
 
 from pipeline import masks
 from pipeline.config import Section
-from stages.annotations import ImageMasks, MaskColumns
+from pipeline.shards import IndexedImage
+from stages.annotations import MaskColumns
 from stages.sampling import stable_hash
 
 Bools = npt.NDArray[np.bool_]
@@ -46,16 +48,16 @@ REASONS = ("tiny", "min-pixels", "predicted-iou", "stability", "near-duplicate",
 """Why a mask may be dropped, in the order the rules are applied."""
 
 
-def area_ratio(batch: list[ImageMasks], table: MaskColumns) -> npt.NDArray[np.float64]:
+def area_ratio(images: Sequence[IndexedImage], table: MaskColumns) -> npt.NDArray[np.float64]:
     """Return each mask's share of its image's pixels, in (0, 1]."""
-    pixels = np.array([item.image.width * item.image.height for item in batch], np.int64)
+    pixels = np.array([image.width * image.height for image in images], np.int64)
     return np.asarray(table.area / pixels[table.image], np.float64)
 
 
-def apply(rules: MaskRules, batch: list[ImageMasks], table: MaskColumns) -> tuple[Bools, dict[str, int]]:
+def apply(rules: MaskRules, images: Sequence[IndexedImage], table: MaskColumns) -> tuple[Bools, dict[str, int]]:
     """Return which masks the rules keep, and how many each rule dropped (every reason, also with 0)."""
     failures = {
-        "tiny": area_ratio(batch, table) < rules.min_area_ratio,
+        "tiny": area_ratio(images, table) < rules.min_area_ratio,
         "min-pixels": table.area < rules.min_pixels,
         "predicted-iou": table.predicted_iou < rules.min_predicted_iou,
         "stability": table.stability_score < rules.min_stability_score,
@@ -66,20 +68,20 @@ def apply(rules: MaskRules, batch: list[ImageMasks], table: MaskColumns) -> tupl
         dropped[reason] = int((keep & failed).sum())
         keep &= ~failed
     if rules.max_overlap_iou < 1:
-        dropped["near-duplicate"] = _drop_near_duplicates(rules.max_overlap_iou, batch, table, keep)
+        dropped["near-duplicate"] = _drop_near_duplicates(rules.max_overlap_iou, images, table, keep)
     if rules.max_masks_per_image:
         dropped["over-limit"] = _drop_over_limit(rules.max_masks_per_image, table, keep)
     return keep, dropped
 
 
-def _drop_near_duplicates(limit: float, batch: list[ImageMasks], table: MaskColumns, keep: Bools) -> int:
+def _drop_near_duplicates(limit: float, images: Sequence[IndexedImage], table: MaskColumns, keep: Bools) -> int:
     """Greedy suppression within each image, best predicted_iou first, ties by id; clears `keep`."""
     dropped = 0
-    for index, item in enumerate(batch):
+    for index, image in enumerate(images):
         rows = np.flatnonzero(keep & (table.image == index))
         rows = rows[np.lexsort((table.mask_id[rows], -table.predicted_iou[rows]))]
         counts = [table.rle_counts[int(row)].as_py() for row in rows]
-        overlap = masks.iou_matrix(counts, item.image.height, item.image.width) > limit
+        overlap = masks.iou_matrix(counts, image.height, image.width) > limit
         alive = np.ones(len(rows), np.bool_)
         for k in range(len(rows)):
             if alive[k]:
@@ -93,7 +95,7 @@ def _drop_over_limit(limit: int, table: MaskColumns, keep: Bools) -> int:
     """Keep the `limit` masks of each image whose ids hash lowest; clears `keep`."""
     rows = np.flatnonzero(keep)
     rows = rows[np.lexsort((stable_hash(table.mask_id[rows], seed=0), table.image[rows]))]
-    images = table.image[rows]
-    rank = np.arange(len(rows)) - np.searchsorted(images, images)
+    of_image = table.image[rows]
+    rank = np.arange(len(rows)) - np.searchsorted(of_image, of_image)
     keep[rows[rank >= limit]] = False
     return int((rank >= limit).sum())

@@ -1,5 +1,4 @@
-"""
-Shards in SA-1B's layout, made from photographs that ship inside scikit-image or from a COCO annotation.
+"""Shards in SA-1B's layout, made from photographs that ship inside scikit-image or from a COCO annotation.
 
 For trying and testing: the pipeline reads them exactly as it reads SA-1B. Nobody should mistake one for
 SA-1B, so ids start at 9,000,000,000, the shard is called `generated…`, and a SOURCES.md lies beside it.
@@ -63,8 +62,7 @@ class Picture:
 
 
 def annotation(mask_id: int, mask: Mask, predicted_iou: float, stability_score: float) -> dict[str, Any]:
-    """
-    Build one SA-1B annotation of a boolean (height, width) mask that covers at least one pixel.
+    """Build one SA-1B annotation of a boolean (height, width) mask that covers at least one pixel.
 
     The box is x, y, xmax − xmin, ymax − ymin, one less than the columns and rows covered, as in SA-1B.
     """
@@ -132,8 +130,7 @@ def from_photographs() -> Iterator[Picture]:
 
 
 def segment(rgb: Pixels) -> list[tuple[Mask, float]]:
-    """
-    Find regions of an RGB image of any kind of thing (Felzenszwalb and Huttenlocher, IJCV 2004), at four scales.
+    """Find regions of an RGB image of any kind of thing (Felzenszwalb and Huttenlocher, IJCV 2004), at four scales.
 
     Returns distinct masks, largest first, each with a score in [0, 1]: the IoU with the most similar region of
     another scale, which is what a region's stability means here.
@@ -160,8 +157,7 @@ def segment(rgb: Pixels) -> list[tuple[Mask, float]]:
 
 
 def from_coco(annotation_file: Path, image_folder: Path, names: dict[int, str]) -> Iterator[Picture]:
-    """
-    Yield the images of a COCO instances file with its masks; fill `names` with mask id to category name.
+    """Yield the images of a COCO instances file with its masks; fill `names` with mask id to category name.
 
     Images and annotations keep their COCO ids plus 9,000,000,000. Polygons, RLE and crowd regions are taken;
     annotations without a pixel are left out. Raises `UsageError` for a file that is not COCO's.

@@ -1,5 +1,4 @@
-"""
-Which images a run works on: a choice that depends on ids and a seed alone.
+"""Which images a run works on: a choice that depends on ids and a seed alone.
 
 Each image has a hash; a sample of N is the N lowest hashes. So a larger sample contains the smaller, and
 neither the order nor the number of shards matters.
@@ -15,8 +14,7 @@ EVERYTHING = 2**64 - 1
 
 
 def stable_hash(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """
-    Hash ids to uint64, the same on every machine and in every version.
+    """Hash ids to uint64, the same on every machine and in every version.
 
     Two rounds of the splitmix64 finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number
     generators, OOPSLA 2014), the seed mixed in between.

@@ -1,5 +1,4 @@
-"""
-What runs on Ray for the manifest: index one shard, read the masks of one shard's sampled images.
+"""What runs on Ray for the manifest: index one shard, read the masks of one shard's sampled images.
 
 Both are generators that yield progress and commit as their last act; killed at any line, they leave no
 trace that a reader sees, and can be run again.
@@ -23,7 +22,7 @@ from pipeline import files, tables
 from pipeline.run import PartWriter, Run
 from pipeline.shards import IndexedImage, MissingBytesError, Problem, Range, Shard, ShardReader, index_shard, open_shard
 from stages import mask_rules
-from stages.annotations import ImageMasks, MaskColumns, columns, find_faults, parse
+from stages.annotations import Batch, MaskColumns, find_faults, mask_problem, parse
 from stages.mask_rules import MaskRules
 from stages.sampling import stable_hash, within
 
@@ -229,8 +228,7 @@ class ShardReading:
         self.parts = parts
         self.histogram = np.zeros(len(RATIO_EDGES) - 1, np.int64)
         self._tally: Counter[str] = Counter()
-        self._batch: list[ImageMasks] = []
-        self._waiting = 0  # masks in the batch
+        self._batch = Batch()
         self._seen = SeenIds()
         self._made_by = fingerprint(job.shard.identity, job.rules.model_dump(), job.seed, VERSION)
 
@@ -278,9 +276,8 @@ class ShardReading:
         if parsed is None:
             return 0
         self._tally["images.kept"] += 1
-        self._batch.append(parsed)
-        self._waiting += found
-        if self._waiting >= _BATCH:
+        self._batch.add(parsed)
+        if len(self._batch) >= _BATCH:
             self._flush()
         return found
 
@@ -302,16 +299,19 @@ class ShardReading:
             self._tally.update(_by_reason("mask", problems))
 
     def _flush(self) -> None:
-        batch, self._batch, self._waiting = self._batch, [], 0
-        if not batch:
-            return
-        table, problems = checked(batch, self._seen)
-        self._quarantine(problems)
-        self.histogram += np.histogram(mask_rules.area_ratio(batch, table), RATIO_EDGES)[0]
-        keep, dropped = mask_rules.apply(self.job.rules, batch, table)
+        """Check, filter and write the batch."""
+        images, table = self._batch.images, self._batch.columns()
+        self._batch = Batch()
+        sound, problems = find_faults(images, table)
+        table = table.take(sound)
+        new = self._seen.first_time(table.mask_id)
+        self._quarantine([*problems, *_repeats(images, table, new)])
+        table = table.take(new)
+        self.histogram += np.histogram(mask_rules.area_ratio(images, table), RATIO_EDGES)[0]
+        keep, dropped = mask_rules.apply(self.job.rules, images, table)
         self._tally.update({f"masks.dropped.{reason}": count for reason, count in dropped.items()})
         self._tally["masks.kept"] += int(keep.sum())
-        self.parts["masks"].write(mask_rows(self.job.shard.name, self._made_by, batch, table.take(keep)))
+        self.parts["masks"].write(mask_rows(self.job.shard.name, self._made_by, images, table.take(keep)))
 
 
 class SeenIds:
@@ -331,30 +331,17 @@ class SeenIds:
         return new
 
 
-def checked(batch: list[ImageMasks], seen: SeenIds) -> tuple[MaskColumns, list[Problem]]:
-    """Return the sound masks of a batch as columns, and a problem for each of the others."""
-    table = columns(batch)
-    sound, problems = find_faults(batch, table)
-    table = table.take(sound)
-    new = seen.first_time(table.mask_id)
-    for row in np.flatnonzero(~new):
-        image = batch[int(table.image[row])].image
-        mask_id = int(table.mask_id[row])
-        problems.append(
-            Problem(
-                f"mask:{mask_id}",
-                image.image_id,
-                f"sa_{image.image_id}.json $.annotations[{table.position[row]}].id",
-                "repeated-id",
-                f"id {mask_id} appeared before in this shard; ids must be unique",
-            )
-        )
-    return table.take(new), problems
+def _repeats(images: Sequence[IndexedImage], table: MaskColumns, new: npt.NDArray[np.bool_]) -> list[Problem]:
+    problems = []
+    for row in np.flatnonzero(~new).tolist():
+        mask_id, position = int(table.mask_id[row]), int(table.position[row])
+        error = f"id {mask_id} appeared before in this shard; ids must be unique"
+        problems.append(mask_problem(images[int(table.image[row])], mask_id, position, ".id", "repeated-id", error))
+    return problems
 
 
-def mask_rows(shard: str, made_by: str, batch: list[ImageMasks], table: MaskColumns) -> pa.Table:
+def mask_rows(shard: str, made_by: str, images: Sequence[IndexedImage], table: MaskColumns) -> pa.Table:
     """Build rows of `masks` from checked and filtered columns."""
-    images = [item.image for item in batch]
 
     def of_image(values: list[int], kind: pa.DataType) -> pa.Array:
         return pa.array(np.array(values)[table.image], kind)
@@ -371,7 +358,7 @@ def mask_rows(shard: str, made_by: str, batch: list[ImageMasks], table: MaskColu
             "height": of_image([i.height for i in images], pa.int32()),
             "rle_counts": table.rle_counts,
             "area": table.area,
-            "area_ratio": mask_rules.area_ratio(batch, table),
+            "area_ratio": mask_rules.area_ratio(images, table),
             **{f"bbox_{name}": table.bbox[:, k] for k, name in enumerate("xywh")},
             "predicted_iou": table.predicted_iou,
             "stability_score": table.stability_score,

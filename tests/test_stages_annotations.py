@@ -7,7 +7,7 @@ import pytest
 from sa1b_shards import HEIGHT, WIDTH, square
 
 from pipeline.shards import IndexedImage, Problem, Range
-from stages.annotations import columns, find_faults, parse
+from stages.annotations import Batch, find_faults, parse
 
 IMAGE = IndexedImage(7, "sa_7.jpg", Range(0, 1), Range(1, 1), WIDTH, HEIGHT)
 INFO = {"image_id": 7, "width": WIDTH, "height": HEIGHT, "file_name": "sa_7.jpg"}
@@ -19,8 +19,10 @@ def read(content: Any) -> tuple[list[int] | None, list[Problem]]:
     masks, problems, found = parse(IMAGE, data)
     if masks is None:
         return None, problems
-    table = columns([masks])
-    sound, faults = find_faults([masks], table)
+    batch = Batch()
+    batch.add(masks)
+    table = batch.columns()
+    sound, faults = find_faults(batch.images, table)
     assert found == int(sound.sum()) + len(problems) + len(faults)
     return table.mask_id[sound].tolist(), problems + faults
 

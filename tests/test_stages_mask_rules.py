@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sa1b_shards import HEIGHT, WIDTH, square
 
 from pipeline.shards import IndexedImage, Range
-from stages.annotations import Annotation, ImageMasks, columns
+from stages.annotations import Batch, ImageMasks, LooseAnnotation
 from stages.mask_rules import MaskRules, apply, area_ratio
 
 
@@ -15,13 +15,21 @@ def masks_of(image_id: int, annotations: list[dict[str, Any]]) -> ImageMasks:
     import msgspec
 
     image = IndexedImage(image_id, f"sa_{image_id}.jpg", Range(0, 1), Range(1, 1), WIDTH, HEIGHT)
-    entries = [msgspec.convert(entry, Annotation) for entry in annotations]
+    entries = [msgspec.convert(entry, LooseAnnotation) for entry in annotations]
     return ImageMasks(image, entries, range(len(entries)))
 
 
-def kept(batch: list[ImageMasks], **settings: Any) -> tuple[list[int], dict[str, int]]:
-    table = columns(batch)
-    keep, dropped = apply(MaskRules(**{"min_area_ratio": 0.0, **settings}), batch, table)
+def gather(images: list[ImageMasks]) -> Batch:
+    batch = Batch()
+    for masks in images:
+        batch.add(masks)
+    return batch
+
+
+def kept(images: list[ImageMasks], **settings: Any) -> tuple[list[int], dict[str, int]]:
+    batch = gather(images)
+    table = batch.columns()
+    keep, dropped = apply(MaskRules(**{"min_area_ratio": 0.0, **settings}), batch.images, table)
     return table.mask_id[keep].tolist(), {reason: n for reason, n in dropped.items() if n}
 
 
@@ -35,7 +43,12 @@ def test_no_rule_drops_nothing() -> None:
 
 def test_tiny_is_a_share_of_the_image() -> None:
     assert kept(BATCH, min_area_ratio=0.01) == ([11, 12], {"tiny": 2})  # below 30.72 px
-    assert area_ratio(BATCH, columns(BATCH)).tolist() == [4 / PIXELS, 64 / PIXELS, 400 / PIXELS, 16 / PIXELS]
+    assert area_ratio([item.image for item in BATCH], gather(BATCH).columns()).tolist() == [
+        4 / PIXELS,
+        64 / PIXELS,
+        400 / PIXELS,
+        16 / PIXELS,
+    ]
 
 
 def test_a_mask_exactly_at_the_cut_stays() -> None:

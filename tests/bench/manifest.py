@@ -1,0 +1,265 @@
+"""`make bench`: the manifest step beside its floor and beside the obvious loop, on the same shard, in one run.
+
+Simulated: the shard. Its masks are random blobs with run lengths as long as SA-1B's, its JPEGs are a header
+and zeros. Everything is read once before timing, so the disk is not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import psutil
+from pycocotools import mask as coco
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import cluster
+from pipeline.config import ClusterConfig
+from pipeline.run import Run
+from pipeline.shards import IndexedImage, Shard, find_shards, index_shard
+from stages import manifest, sample_data
+from stages.annotations import AnnotationFile
+from stages.mask_rules import MaskRules
+from stages.sampling import EVERYTHING
+from stages.shard_tasks import ReadJob, ShardReading
+
+WIDTH, HEIGHT = 2250, 1500
+MASKS, TEMPLATES = 100, 4  # per image; distinct images that the shard repeats under new ids
+JPEG_BYTES = 850_000
+OBVIOUS_IMAGES = 10
+console = Console(width=110)
+
+
+# --- the shard --------------------------------------------------------------------------------------------
+
+
+def blob(random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A ragged region, its area log-uniform between 0.001 % and 10 % of the image."""
+    radius = np.sqrt(10 ** random.uniform(-5, -1) * WIDTH * HEIGHT / np.pi)
+    reach = int(2 * radius) + 1
+    dy, dx = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    wave, noise = random.uniform(0, 6, 12), random.normal(0, 0.004, (2 * reach + 1, 2 * reach + 1))
+    angle = np.arctan2(dy, dx)
+    wobble = sum(np.sin((k + 2) * angle + phase) / (k + 2) for k, phase in enumerate(wave))
+    region = np.hypot(dy, dx) < radius * (1 + 0.2 * wobble + noise)
+    top, left = int(random.integers(HEIGHT)) - reach, int(random.integers(WIDTH)) - reach
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    rows = slice(max(top, 0), min(top + 2 * reach + 1, HEIGHT))
+    columns = slice(max(left, 0), min(left + 2 * reach + 1, WIDTH))
+    mask[rows, columns] = region[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    mask[max(top + reach, 0), max(left + reach, 0)] = True
+    return mask
+
+
+@cache
+def templates() -> list[list[dict[str, Any]]]:
+    """The masks of a few images."""
+    random = np.random.default_rng(0)
+    return [[sample_data.annotation(0, blob(random), 0.95, 0.98) for _ in range(MASKS)] for _ in range(TEMPLATES)]
+
+
+def pictures(images: int, first: int) -> Iterator[sample_data.Picture]:
+    """Images in SA-1B's sizes; masks repeat every few images, ids do not."""
+    from sa1b_shards import jpeg
+
+    head = jpeg(WIDTH, HEIGHT)
+    data = head + bytes(JPEG_BYTES - len(head))
+    for number in range(first, first + images):
+        notes = templates()[number % TEMPLATES]
+        for k, note in enumerate(notes):
+            note["id"] = number * 1000 + k
+        yield sample_data.Picture(number, data, WIDTH, HEIGHT, notes)
+
+
+def make_shard(folder: Path, images: int, first: int) -> Shard:
+    """Write a shard, then read it once so that it is in memory."""
+    path = folder / f"generated_{first:06d}.tar"
+    sample_data.write_shard(path, pictures(images, first))
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+    return find_shards([str(path)])[0]
+
+
+# --- the contestants: each returns masks handled ----------------------------------------------------------
+
+
+def obvious(shard: Shard) -> int:
+    """tarfile, json, and a pycocotools decode per mask to get its area; on the first images only."""
+    kept = seen = 0
+    with tarfile.open(shard.uri) as archive:
+        for member in archive:
+            if seen == OBVIOUS_IMAGES * MASKS:
+                break
+            if member.name.endswith(".json"):
+                content = json.load(archive.extractfile(member))  # type: ignore[arg-type]
+                for note in content["annotations"]:
+                    area = coco.decode(note["segmentation"]).sum()
+                    kept += area >= 1e-4 * content["image"]["width"] * content["image"]["height"]
+                    seen += 1
+    return seen
+
+
+def floor(shard: Shard, index: list[IndexedImage], parse: Callable[[bytes], Any]) -> int:
+    """Read the JSON members at their known places and parse them; use nothing."""
+    with Path(shard.uri).open("rb") as file:
+        for image in index:
+            file.seek(image.json.offset)
+            parse(file.read(image.json.bytes))
+    return len(index) * MASKS
+
+
+class Nowhere:
+    """A part that keeps nothing."""
+
+    def write(self, _: Any) -> None:
+        """Forget the rows."""
+
+
+def reading(shard: Shard, parts: Any) -> int:
+    """Index and read a shard as a worker does, into `parts`."""
+    index = index_shard(shard, 10**8).images
+    job = ReadJob("", "", shard, 0, "", -1, EVERYTHING, 0, MaskRules(), {})
+    step = ShardReading(job, parts)
+    for _ in step.run(index):
+        pass
+    return step.counts()["masks.found"]
+
+
+def writing(shard: Shard, folder: Path) -> int:
+    """The same, with the Parquet write."""
+    run = Run(str(folder))
+    with run.part("b", "masks", "k") as masks, run.part("b", "quarantine", "k") as quarantine:
+        return reading(shard, {"masks": masks, "quarantine": quarantine})
+
+
+def best(function: Callable[[], int], times: int = 3) -> float:
+    """Masks per second, the best of several calls."""
+    rates = []
+    for _ in range(times):
+        start = time.perf_counter()
+        rates.append(function() / (time.perf_counter() - start))
+    return max(rates)
+
+
+# --- on Ray -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def watched(peaks: list[float]) -> Iterator[None]:
+    """Append the highest private memory, in MB, that any busy Ray worker of ours had."""
+    done, peak = threading.Event(), 0.0
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if process.name() in ("ray::index", "ray::read"):
+                        memory = process.memory_info()
+                        peak = max(peak, (memory.rss - memory.shared) / 1e6)
+                except psutil.Error:
+                    continue
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        peaks.append(peak)
+
+
+def on_ray(shards: list[Shard], workers: int, session: cluster.Session, folder: Path) -> float:
+    """Seconds for the whole step on a Ray that is already running."""
+
+    @contextmanager
+    def running() -> Iterator[cluster.Session]:
+        yield cluster.Session(session.name, workers)
+
+    config = manifest.ManifestConfig(shards=[shard.uri for shard in shards])
+    start = time.perf_counter()
+    manifest.build(Run(str(folder)), config, running, manifest.Watcher(lambda *_: None, lambda *_: None))
+    return time.perf_counter() - start
+
+
+def main(images: int = 2000) -> None:
+    """Print the figures."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="rr7k-bench-") as name:
+        folder = Path(name)
+        with console.status("writing shards"):
+            large = make_shard(folder, images, 1)
+            small = [make_shard(folder, images // 8, 10_000 * k) for k in range(1, 5)]
+        index = index_shard(large, 10**8).images
+        size = sum(image.json.bytes for image in index)
+        console.print(
+            f"shard: {large.bytes / 1e9:.2f} GB, {images:,} images, {images * MASKS:,} masks, "
+            f"{size / images / MASKS:,.0f} bytes of JSON a mask ([bold]simulated[/], in the page cache)"
+        )
+        one_process(large, index, folder)
+        with cluster.session(ClusterConfig()) as session:
+            on_cluster(large, small, session, folder)
+
+
+def one_process(shard: Shard, index: list[IndexedImage], folder: Path) -> None:
+    """Compare on one core, without Ray."""
+    typed = msgspec.json.Decoder(AnnotationFile).decode
+    parsers = {"msgspec, typed": typed, "msgspec": msgspec.json.decode, "orjson": orjson.loads}
+    floors = {name: best(lambda parse=parse: floor(shard, index, parse)) for name, parse in parsers.items()}  # type: ignore[misc]
+    lowest = max(floors.values())
+    slow = best(lambda: obvious(shard), 1)
+    reading(shard, {"masks": Nowhere(), "quarantine": Nowhere()})  # compile the kernel
+    ours = best(lambda: reading(shard, {"masks": Nowhere(), "quarantine": Nowhere()}))
+    written = best(lambda: writing(shard, folder / "written"))
+    table = Table("one core", "masks/s", "× the obvious loop", "floor's time ×", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, rate in [
+        (f"obvious: tarfile, json, pycocotools decode ({OBVIOUS_IMAGES} images)", slow),
+        *((f"floor: read JSON members, parse with {name}", rate) for name, rate in floors.items()),
+        ("[bold]rr7k: index, read, check, filter, columns[/]", ours),
+        ("rr7k, with the Parquet write", written),
+    ]:
+        table.add_row(label, f"{rate:,.0f}", f"{rate / slow:,.0f}", f"{lowest / rate:.2f}")
+    console.print(table)
+    console.print(f"goals: ≥ 300 × the obvious loop: {ours / slow:,.0f}; ≤ 3 × the floor's time: {lowest / ours:.2f}\n")
+
+
+def on_cluster(large: Shard, small: list[Shard], session: cluster.Session, folder: Path) -> None:
+    """Compare workers, and watch their memory."""
+    peaks: list[float] = []
+    on_ray(small, 2, session, folder / "warm-up")
+    with watched(peaks):
+        on_ray(small[:1], 1, session, folder / "small")
+    with watched(peaks):
+        on_ray([large], 1, session, folder / "large")
+    times = {n: min(on_ray(small, n, session, folder / f"{n}-{k}") for k in range(3)) for n in (1, 2)}
+    table = Table("on Ray", "", box=None, show_header=False)
+    table.add_row(
+        "private memory of a worker, peak: small shard", f"{peaks[0]:,.0f} MB ({small[0].bytes / 1e9:.2f} GB)"
+    )
+    table.add_row("private memory of a worker, peak: large shard", f"{peaks[1]:,.0f} MB ({large.bytes / 1e9:.2f} GB)")
+    table.add_row("4 shards, one worker, two workers", f"{times[1]:.2f} s, {times[2]:.2f} s")
+    console.print(table)
+    console.print(f"goals: < 600 MB: {max(peaks):,.0f}; two workers ≥ 1.8 × one: {times[1] / times[2]:.2f}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests' own helpers
+    main(*map(int, sys.argv[1:]))
