@@ -97,7 +97,7 @@ def draw(report: AreaReport, path: Path) -> None:
         ylabel="masks",
         title=f"Mask sizes: {report.total:,} masks of {report.images:,} images",
     )
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -48,11 +48,11 @@ console = Console(width=110)
 
 
 def blob(random: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A ragged region, its area log-uniform between 0.001 % and 10 % of the image."""
-    radius = np.sqrt(10 ** random.uniform(-5, -1) * WIDTH * HEIGHT / np.pi)
+    """A ragged region, its area log-uniform between 0.001 % and 30 % of the image."""
+    radius = np.sqrt(10 ** random.uniform(-5, -0.5) * WIDTH * HEIGHT / np.pi)
     reach = int(2 * radius) + 1
     dy, dx = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    wave, noise = random.uniform(0, 6, 12), random.normal(0, 0.009, (2 * reach + 1, 2 * reach + 1))
+    wave, noise = random.uniform(0, 6, 12), random.normal(0, 0.003, (2 * reach + 1, 2 * reach + 1))
     angle = np.arctan2(dy, dx)
     wobble = sum(np.sin((k + 2) * angle + phase) / (k + 2) for k, phase in enumerate(wave))
     region = np.hypot(dy, dx) < radius * (1 + 0.2 * wobble + noise)
