@@ -210,7 +210,7 @@ def main(images: int = 2000) -> None:
         folder = Path(name)
         with console.status("writing shards"):
             large = make_shard(folder, images, 1)
-            small = [make_shard(folder, images // 8, 10_000 * k) for k in range(1, 5)]
+            small = [make_shard(folder, images // 4, 10_000 * k) for k in range(1, 5)]
         index = index_shard(large, 10**8).images
         size = sum(image.json.bytes for image in index)
         console.print(
