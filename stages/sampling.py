@@ -30,10 +30,10 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def sample_limit(image_ids: npt.NDArray[np.int64], images: int | None, seed: int) -> int:
-    """Return the highest hash within a sample of `images` of the distinct ids; None or enough means all."""
+def sample_limit(image_ids: npt.NDArray[np.int64], images: int, seed: int) -> int:
+    """Return the highest hash within a sample of `images` of the distinct ids; as many or more means all."""
     hashes = stable_hash(np.unique(image_ids), seed)
-    if images is None or images >= len(hashes):
+    if images >= len(hashes):
         return EVERYTHING
     return int(np.partition(hashes, images - 1)[images - 1])
 

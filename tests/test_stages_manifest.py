@@ -184,6 +184,28 @@ def test_a_shard_may_move_or_go_once_it_is_read(run: Run, tmp_path: Path) -> Non
     assert funnel(run)["images"] == (3, 3, {}, {}, 0)
 
 
+def test_a_shard_that_cannot_be_read_now_stays_pending(run: Run, tmp_path: Path) -> None:
+    away, path = write_shard(tmp_path, 1), tmp_path / "elsewhere"
+    write_shard(tmp_path, 2)
+
+    class Unplugged(InlineSession):
+        def stream(self, task: Any, jobs: Any) -> Iterator[Any]:
+            yield from super().stream(task, jobs)
+            if away.exists():  # after the index, before the reading
+                away.rename(path)
+
+    @contextmanager
+    def session() -> Iterator[Unplugged]:
+        yield Unplugged()
+
+    with pytest.raises(UserError, match=r"(?s)could not be read now.*sa_000001.*run the same command again"):
+        build(run, tmp_path, session=session)
+    assert funnel(run)["images"] == (6, 3, {}, {}, 3)
+    path.rename(away)
+    build(run)
+    assert funnel(run)["images"] == (6, 6, {}, {}, 0)
+
+
 def test_an_image_in_two_shards_is_read_once(run: Run, tmp_path: Path) -> None:
     shared = image_members(7)
     first = write_tar(tmp_path / "a.tar", [*image_members(1), *shared])

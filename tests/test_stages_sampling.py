@@ -9,7 +9,7 @@ from stages.sampling import EVERYTHING, sample_limit, stable_hash, within
 ids = st.lists(st.integers(0, 2**62), min_size=1, max_size=60, unique=True)
 
 
-def chosen(image_ids: list[int], images: int | None, seed: int) -> set[int]:
+def chosen(image_ids: list[int], images: int, seed: int) -> set[int]:
     array = np.array(image_ids, np.int64)
     keep = within(stable_hash(array, seed), -1, sample_limit(array, images, seed))
     return set(array[keep].tolist())
@@ -55,4 +55,4 @@ def test_bounds() -> None:
     hashes = np.array([0, 5, EVERYTHING], np.uint64)
     assert within(hashes, -1, 0).tolist() == [True, False, False]
     assert within(hashes, 0, EVERYTHING).tolist() == [False, True, True]
-    assert sample_limit(np.array([3, 4]), None, 0) == sample_limit(np.array([3, 4]), 9, 0) == EVERYTHING
+    assert sample_limit(np.array([3, 4]), 2, 0) == sample_limit(np.array([3, 4]), 9, 0) == EVERYTHING
