@@ -44,6 +44,13 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False),
 ]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Tasks at a time.", show_default="one per CPU")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="names: ask about so many more masks.", show_default="all")
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option("--budget-gpu-hours", min=0, help="names: stop after so many GPU-hours.", show_default="none"),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="0, or as the run has it")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -52,6 +59,7 @@ class Stage1Step(StrEnum):
     """The steps of stage 1."""
 
     manifest = "manifest"
+    names = "names"
 
 
 def load_config(config_file: str | None, overrides: list[str]) -> Any:
@@ -59,9 +67,16 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
     from pydantic import create_model
 
     from pipeline.config import ClusterConfig, Section, load
+    from stages.engines.base import EngineConfig
     from stages.manifest import ManifestConfig
+    from stages.naming_settings import NamesConfig
 
-    sections: dict[str, type[BaseModel]] = {"cluster": ClusterConfig, "manifest": ManifestConfig}
+    sections: dict[str, type[BaseModel]] = {
+        "cluster": ClusterConfig,
+        "manifest": ManifestConfig,
+        "names": NamesConfig,
+        "namer": EngineConfig,
+    }
     fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
     return load(create_model("Config", __base__=Section, **fields), config_file, overrides)
 
@@ -153,10 +168,14 @@ def stage_1(
         bool, typer.Option(help="Show what the tiny-mask rule removes, at several cuts; read nothing.")
     ] = False,
     redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
+    limit: LimitOption = None,
+    budget: BudgetOption = None,
 ) -> None:
-    """Stage 1: find the masks worth naming in SA-1B shards.
+    """Stage 1: find the masks worth naming in SA-1B shards, and name them.
 
     [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
+
+    [bold]names[/]: masks → names. Shows each region to a vision-language model ([bold]namer.*[/] says which).
 
     Stop it at any time and give the same command again. More shards or more images later add rows and redo none.
     """
@@ -173,9 +192,13 @@ def stage_1(
     named += [f"manifest.seed={seed}"] if seed is not None else []
     named += [f"cluster.workers={workers}"] if workers else []
     settings = load_config(config, [*(overrides or []), *named])
-    _manifest(target, settings, redo)
+    if step in (None, Stage1Step.manifest):
+        _manifest(target, settings, redo)
+    if step in (None, Stage1Step.names):
+        _names(target, settings, redo, limit, budget)
     _print_funnel(target)
-    out.print(f"next: rr7k stage-1 manifest --explain --run {run}", highlight=False)
+    look = "stage-1 manifest --explain" if step is Stage1Step.manifest else "show names"
+    out.print(f"next: rr7k {look} --run {run}", highlight=False)
 
 
 @app.command()
@@ -223,8 +246,30 @@ def _manifest(run: Any, settings: Any, redo: bool) -> None:
         return cluster.session(settings.cluster)
 
     with meter(err) as shown:
-        watcher = manifest.Watcher(shown.start, lambda p: shown.advance(p.bytes, p.images, p.masks))
+        watcher = manifest.Watcher(
+            lambda title, size: shown.start(title, size / 1e6),
+            lambda p: shown.advance(p.bytes / 1e6, {"images": p.images, "masks": p.masks}),
+        )
         manifest.build(run, settings.manifest, session, watcher, redo=redo)
+
+
+def _names(run: Any, settings: Any, redo: bool, limit: int | None, budget: float | None) -> None:
+    from pipeline import cluster
+    from pipeline.progress import meter
+    from stages import naming
+    from stages.naming_ledger import Progress, Watcher
+
+    def session() -> AbstractContextManager[cluster.Session]:
+        return cluster.session(settings.cluster)
+
+    with meter(err) as shown:
+
+        def advance(p: Progress) -> None:
+            shown.advance(p.masks, {"tokens": p.tokens}, {"failed": p.failed, "without a name": p.nameless})
+
+        watcher = Watcher(lambda masks: shown.start("naming", masks, "masks"), advance, shown.say)
+        bounds = naming.Bounds(limit, budget)
+        naming.build(run, settings.names, settings.namer, session, watcher, bounds=bounds, redo=redo)
 
 
 def _print_funnel(run: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -67,12 +68,16 @@ def session(config: ClusterConfig) -> Iterator[Session]:
     Raises `UserError` when the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every actor pool logs a harmless error line
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **(_joining(address) if address else _of_our_own()))
+        with _quiet():
+            ray.init(
+                logging_level=logging.ERROR, log_to_driver=False, **(_joining(address) if address else _of_our_own())
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"cannot reach Ray at {address}: {error}\nIf the cluster uses token authentication, set "
@@ -83,6 +88,20 @@ def session(config: ClusterConfig) -> Iterator[Session]:
         yield Session(ray.get_runtime_context().get_session_name(), config.workers or cpus)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's C++ part from writing on the terminal that it read RAY_BACKEND_LOG_LEVEL; errors are exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _of_our_own() -> dict[str, Any]:

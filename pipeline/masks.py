@@ -6,7 +6,7 @@ background (pycocotools, `common/maskApi.c`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -76,6 +76,49 @@ def run_sums(counts: pa.StringArray) -> RunSums:
     bounds = np.frombuffer(offsets, np.int32)[counts.offset : counts.offset + count + 1]
     _sum_runs(np.frombuffer(data or b"", np.uint8), bounds, *sums)
     return sums
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _paint(data: npt.NDArray[np.uint8], height: int, left: int, top: int, window: npt.NDArray[np.bool_]) -> None:
+    rows, columns = window.shape
+    bottom, last = top + rows, (left + columns) * height
+    position = start = np.int64(0)
+    previous = before = np.int64(0)  # the run just read, and the one before it
+    run = 0
+    while position < len(data) and start < last:
+        value, shift, char = np.int64(0), np.int64(0), np.int64(32)
+        while char & 32 and position < len(data):
+            char = np.int64(data[position]) - 48
+            position += 1
+            value |= (char & 31) << shift
+            shift += 5
+        value |= -((char >> 4) & 1) << shift
+        if run > 2:
+            value += before
+        before, previous = previous, value
+        if run & 1:
+            place: Any = max(start, left * height)
+            end: Any = min(start + value, last)
+            while place < end:
+                column, row = place // height, place % height
+                stop = min(row + end - place, height)
+                for y in range(max(row, top), min(stop, bottom)):
+                    window[y - top, column - left] = True
+                place += stop - row
+        start += value
+        run += 1
+
+
+def decode_window(counts: str, height: int, window: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
+    """Decode the part of a sound mask inside `window`; the rest is never made.
+
+    `height` is the image's, in px; `window` is (left, top, right, bottom) in px, right and bottom excluded, within
+    the image. Returns a boolean (bottom - top, right - left) array.
+    """
+    left, top, right, bottom = window
+    pixels = np.zeros((bottom - top, right - left), np.bool_)
+    _paint(np.frombuffer(counts.encode(), np.uint8), height, left, top, pixels)
+    return pixels
 
 
 def iou_matrix(counts: list[str], height: int, width: int) -> npt.NDArray[np.float64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,7 +14,7 @@ _LINE_EVERY = 10.0  # seconds, where there is no terminal
 
 
 class Meter:
-    """Shows bytes and items done, their rates, and the time left."""
+    """Shows how much is done, what came of it, the rates, and the time left."""
 
     def __init__(self, console: Console, bar: Progress | None) -> None:
         self._console = console
@@ -21,37 +22,44 @@ class Meter:
         self._task = None if bar is None else bar.add_task("", total=None, visible=False)
         self.start("", 0)
 
-    def start(self, title: str, total_bytes: int) -> None:
-        """Begin a new pass over `total_bytes`."""
-        self._title, self._total = title, total_bytes
-        self._bytes, self._items = 0, {"images": 0, "masks": 0}
+    def start(self, title: str, total: float, unit: str = "MB") -> None:
+        """Begin a new pass over `total` of `unit`."""
+        self._title, self._total, self._unit = title, total, unit
+        self._done = 0.0
+        self._items: Counter[str] = Counter()
+        self._shares: Counter[str] = Counter()
         self._began = self._told = time.monotonic()
         if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, description=title, total=total_bytes, visible=bool(title))
+            self._bar.reset(self._task, description=title, total=total, visible=bool(title))
 
-    def advance(self, done_bytes: int, images: int, masks: int) -> None:
-        """Add what was done since the last call."""
-        self._bytes += done_bytes
-        self._items["images"] += images
-        self._items["masks"] += masks
+    def advance(self, done: float, items: Mapping[str, int], shares: Mapping[str, int] | None = None) -> None:
+        """Add what was done since the last call: `items` are shown as rates, `shares` in percent of what is done."""
+        self._done += done
+        self._items.update(items)
+        self._shares.update(shares or {})
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._bytes, rates=self._rates())
-        elif time.monotonic() - self._told >= _LINE_EVERY:
+            self._bar.update(self._task, completed=self._done, rates=self._rates())
+        elif self._done and time.monotonic() - self._told >= _LINE_EVERY:
             self._told = time.monotonic()
             self._console.print(
                 f"{self._title}: {self._share()}, {self._rates()}, {self._time_left()}", highlight=False
             )
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        (self._bar.console if self._bar else self._console).print(line, highlight=False, markup=False)
+
     def _share(self) -> str:
-        return f"{self._bytes / max(self._total, 1):.0%} of {self._total / 1e6:,.0f} MB"
+        return f"{self._done / max(self._total, 1e-9):.0%} of {self._total:,.0f} {self._unit}"
 
     def _rates(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-3)
         items = [f"{count:,} {name} ({count / seconds:,.0f}/s)" for name, count in self._items.items() if count]
-        return ", ".join([*items, f"{self._bytes / 1e6 / seconds:,.0f} MB/s"])
+        shares = [f"{count / max(self._done, 1):.1%} {name}" for name, count in self._shares.items()]
+        return ", ".join([*items, *shares, f"{self._done / seconds:,.1f} {self._unit}/s"])
 
     def _time_left(self) -> str:
-        seconds = (self._total - self._bytes) * (time.monotonic() - self._began) / max(self._bytes, 1)
+        seconds = (self._total - self._done) * (time.monotonic() - self._began) / max(self._done, 1e-9)
         return f"about {seconds:,.0f} s left"
 
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
@@ -141,17 +142,41 @@ class Run:
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             made_by=version(),
         )
-        self.folder.sub("commits", step).replace(f"{key}.json", msgspec.json.encode(record))
+        self._record(step, record)
         return record
+
+    def _record(self, step: str, record: Commit) -> None:
+        self.folder.sub("commits", step).replace(f"{record.key}.json", msgspec.json.encode(record))
 
     def forget(self, step: str, key: str) -> None:
         """Make a commit's parts not count any more."""
         self.folder.sub("commits", step).delete(f"{key}.json")
 
+    def discard(self, step: str, table: str, column: str = "", values: pa.Array | None = None) -> None:
+        """Take the rows of `table` that `step` made out of what counts: all, or those with `column` in `values`."""
+        for record in self.commits(step).values():
+            if table not in record.parts:
+                continue
+            kept = None if values is None else self._without(table, record.parts[table], column, values)
+            if kept is not None and kept.num_rows == record.rows[table]:
+                continue
+            parts = {name: file for name, file in record.parts.items() if name != table}
+            rows = {name: count for name, count in record.rows.items() if name != table}
+            if kept is not None and kept.num_rows:
+                with self.part(step, table, record.key) as part:
+                    part.write(kept)
+                parts[table], rows[table] = part.file_name, part.rows
+            self._record(step, msgspec.structs.replace(record, parts=parts, rows=rows))
+
+    def _without(self, table: str, part: str, column: str, values: pa.Array) -> pa.Table:
+        folder = self.folder.sub(table)
+        rows = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem)
+        return rows.filter(pc.invert(pc.is_in(rows[column], values)))
+
     def sweep(self, step: str, table_names: list[str]) -> None:
         """Delete the step's parts that no commit names; only for the holder of the lock under which it writes."""
         for table in table_names:
-            named = set(self._part_names(table))
+            named = set(self.parts(table))
             folder = self.folder.sub(table)
             for name in folder.names(".parquet"):
                 if name.startswith(f"{step}.") and name not in named:
@@ -192,17 +217,18 @@ class Run:
         infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
         return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
 
-    def _part_names(self, table: str) -> list[str]:
-        records = [r for step in self.steps() for r in self.commits(step).values()]
+    def parts(self, table: str, step: str | None = None) -> list[str]:
+        """List the files of `table` that count, by name; of one step, or of all."""
+        records = [r for name in ([step] if step else self.steps()) for r in self.commits(name).values()]
         return sorted(r.parts[table] for r in records if table in r.parts)
 
-    def dataset(self, table: str) -> pads.Dataset:
-        """Return `table` as a lazy dataset over its committed parts, empty if there are none.
+    def dataset(self, table: str, step: str | None = None) -> pads.Dataset:
+        """Return `table` as a lazy dataset over its committed parts (of `step`, or of all), empty if there are none.
 
         Raises `UserError` when a part is missing, damaged or of another schema version.
         """
         folder = self.folder.sub(table)
-        paths = [f"{folder.path}/{name}" for name in self._part_names(table)]
+        paths = [f"{folder.path}/{name}" for name in self.parts(table, step)]
         if not paths:
             return pads.dataset(tables.SCHEMAS[table].empty_table())
         try:

@@ -67,6 +67,36 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("fingerprint", _LABEL, "hash of the shard's identity, the rules and the step's version"),
         ]
     ),
+    "names": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "key into masks"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("namer", _LABEL, "who named it: vlm or detector; one row per mask and namer"),
+            _field("outcome", _LABEL, "named, or why there is no category (stages/answers.py)"),
+            _field("category", pa.string(), "the name, normalised (pipeline/labels.py)", nullable=True),
+            _field("raw", pa.large_string(), "the whole answer; of a prompt about several regions as well"),
+            _field("logprob", pa.float64(), "log probability of the generated text, where told", nullable=True),
+            _field("prompt_tokens", pa.int64(), "of the prompt, divided by its regions", nullable=True),
+            _field("cached_tokens", pa.int64(), "of those, taken from the engine's prefix cache", nullable=True),
+            _field("generated_tokens", pa.int64(), "of the answer, divided by the prompt's regions", nullable=True),
+            _field("seconds", pa.float64(), "from asking to answer, divided by the prompt's regions", nullable=True),
+            _field("engine", _LABEL, "kind of engine: embedded, transformers, openai, vllm"),
+            _field("model", _LABEL, "name of the model"),
+            _field("revision", _LABEL, "its revision, empty if not known"),
+            _field("layout", _LABEL, "how the region was shown"),
+            _field("prompt", _LABEL, "hash of the question's text"),
+            _field("fingerprint", pa.int64(), "hash of mask, prompt, model, decoding and renderer"),
+        ]
+    ),
+    "failures": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "the mask that was asked about, to be asked again"),
+            _field("namer", _LABEL, "who was asked"),
+            _field("fingerprint", pa.int64(), "as in names: what was asked"),
+            _field("error", pa.large_string(), "why there was no answer"),
+            _field("made_at", pa.string(), "UTC, ISO 8601"),
+        ]
+    ),
     "quarantine": pa.schema(
         [
             _field("step", pa.string(), "which step refused the input"),

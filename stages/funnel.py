@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.funnel import Level
 from pipeline.run import Commit, Run
+from stages import answers, naming_settings
 from stages.manifest import Plan, outstanding
 from stages.shard_tasks import INDEX, READ, STEP
 
@@ -19,7 +24,8 @@ def levels(run: Run) -> list[Level]:
     if plan is None:
         return []
     indexed, read = list(run.commits(INDEX).values()), list(run.commits(READ).values())
-    return [_shards(plan, indexed), _images(run, plan, indexed, read), _masks(run, read)]
+    found = [_shards(plan, indexed), _images(run, plan, indexed, read), _masks(run, read)]
+    return [*found, _names(run)] if naming_settings.STEP in run.steps() else found
 
 
 def _shards(plan: Plan, indexed: list[Commit]) -> Level:
@@ -51,6 +57,26 @@ def _masks(run: Run, read: list[Commit]) -> Level:
     )
 
 
+def _names(run: Run) -> Level:
+    """Masks by what their name came to; answers about masks that are no longer in the run are not counted."""
+    masks = run.dataset("masks").to_table(columns=["mask_id"])["mask_id"]
+    answered = run.dataset("names", naming_settings.STEP).to_table(columns=["mask_id", "outcome"])
+    answered = answered.filter(pc.is_in(answered["mask_id"], masks))
+    outcomes = Counter(answered["outcome"].to_pylist())
+    refused = run.dataset("quarantine", naming_settings.STEP).to_table(columns=["input", "reason"])
+    refused_ids = pa.array([int(name.removeprefix("mask:")) for name in refused["input"].to_pylist()], pa.int64())
+    there = pc.is_in(refused_ids, masks)
+    known = pa.chunked_array([*answered["mask_id"].chunks, refused_ids])
+    return Level(
+        "names",
+        len(masks),
+        outcomes.pop(answers.Outcome.NAMED, 0),
+        dropped=_some(outcomes),
+        quarantined=_some(Counter(refused.filter(there)["reason"].to_pylist())),
+        pending=pc.sum(pc.invert(pc.is_in(masks, known))).as_py() or 0,
+    )
+
+
 def _sum(commits: list[Commit], name: str) -> int:
     return sum(commit.counts.get(name, 0) for commit in commits)
 
@@ -62,5 +88,5 @@ def _reasons(commits: list[Commit], prefix: str) -> dict[str, int]:
     return _some(total)
 
 
-def _some(counts: dict[str, int]) -> dict[str, int]:
+def _some(counts: Mapping[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in sorted(counts.items()) if count}

@@ -95,7 +95,7 @@ def test_the_driver_killed_at_random_moments_and_resumed(run: Run, shards: Path,
     moments = random.Random(7)
     before: dict[str, bytes] = {}
     for least in (1, 12, 24):
-        process = start("stage-1", "--run", run.folder.path, "--shards", shards)
+        process = start("stage-1", "manifest", "--run", run.folder.path, "--shards", shards)
         wait_for_commits(run, least + moments.randrange(8), process)
         process.kill()
         process.communicate()
@@ -103,14 +103,14 @@ def test_the_driver_killed_at_random_moments_and_resumed(run: Run, shards: Path,
         assert before.items() <= after.items()  # a finished shard is never read again
         assert len(after) < 2 * SHARDS, "killed too late to show anything"
         before = after
-    done = rr7k("stage-1", "--run", run.folder.path)
+    done = rr7k("stage-1", "manifest", "--run", run.folder.path)
     assert done.returncode == 0, done.stderr
     assert before.items() <= commits(run).items()
     assert_complete(run, uninterrupted)
 
 
 def test_workers_killed_are_replaced(run: Run, shards: Path, uninterrupted: list[Any]) -> None:
-    process = start("stage-1", "--run", run.folder.path, "--shards", shards)
+    process = start("stage-1", "manifest", "--run", run.folder.path, "--shards", shards)
     wait_for_commits(run, 1, process)
     killed = 0
     deadline = time.monotonic() + WATCHDOG
@@ -128,7 +128,7 @@ def test_workers_killed_are_replaced(run: Run, shards: Path, uninterrupted: list
 
 
 def test_interrupted_by_hand(run: Run, shards: Path, uninterrupted: list[Any]) -> None:
-    process = start("stage-1", "--run", run.folder.path, "--shards", shards)
+    process = start("stage-1", "manifest", "--run", run.folder.path, "--shards", shards)
     wait_for_commits(run, 3, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=WATCHDOG)
@@ -137,13 +137,13 @@ def test_interrupted_by_hand(run: Run, shards: Path, uninterrupted: list[Any]) -
     assert "Traceback" not in err
     assert 3 <= len(commits(run)) < 2 * SHARDS
     assert run.folder.sub("locks").names() == []
-    assert rr7k("stage-1", "--run", run.folder.path).returncode == 0
+    assert rr7k("stage-1", "manifest", "--run", run.folder.path).returncode == 0
     assert_complete(run, uninterrupted)
 
 
 def test_a_second_run_of_the_same_step_is_refused(run: Run, shards: Path) -> None:
     with run.lock("manifest"):
-        refused = rr7k("stage-1", "--run", run.folder.path, "--shards", shards)
+        refused = rr7k("stage-1", "manifest", "--run", run.folder.path, "--shards", shards)
     assert refused.returncode == 3
     assert f"pid {os.getpid()}" in " ".join(refused.stderr.split())
     assert socket.gethostname() in refused.stderr

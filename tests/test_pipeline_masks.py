@@ -77,3 +77,12 @@ def test_iou_matrix(pixels: list[np.ndarray]) -> None:
 def test_the_encoding_is_cocos() -> None:
     pixels = np.eye(5, dtype=np.bool_)
     assert masks.encode(pixels) == coco.encode(np.asfortranarray(pixels, np.uint8))["counts"].decode()
+
+
+@given(hnp.arrays(np.bool_, shapes), st.data())
+def test_a_window_equals_that_part_of_the_whole_mask(pixels: np.ndarray, data: st.DataObject) -> None:
+    height, width = pixels.shape
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    right, bottom = data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
+    window = masks.decode_window(masks.encode(pixels), height, (left, top, right, bottom))
+    assert (window == pixels[top:bottom, left:right]).all()

@@ -1,0 +1,90 @@
+"""Asking an engine many prompts on Ray Data: streamed, watched, and told about.
+
+Answers come to the driver as they are made, which alone writes and commits them: they are a few hundred bytes
+each, and one writer makes "asked once" simple. Pictures never come here.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from stages import engines
+from stages.engines.base import Decoding, EngineConfig
+from stages.rendering import Piece
+
+_START = 3600.0
+"""Seconds for an engine to load its weights and give its first answer; a 72B model takes a quarter of an hour."""
+
+_BLOCK = 4 << 20  # bytes of prompts handed on together, so that answers come in small portions
+_END = object()
+
+
+def stream(
+    pieces: Sequence[Piece],
+    first: pa.Table,
+    render: Callable[[pa.Table], Iterator[pa.Table]],
+    engine: EngineConfig,
+    decoding: Decoding,
+) -> Iterator[pa.Table]:
+    """Ask the prompts of `first` (rows of `PROMPTS`), then those rendered from `pieces`; yield tables of `ANSWERS`.
+
+    Needs a running Ray. Raises `UserError` when a task fails, or when no answer comes for `engine.patience` seconds.
+    """
+    import ray
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _BLOCK
+    context.log_internal_stack_trace_to_stdout = False
+    asked = ray.data.from_arrow([pa.Table.from_pylist([piece._asdict()]) for piece in pieces])
+    prompts = asked.map_batches(render, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    if first.num_rows:
+        prompts = ray.data.from_arrow(first).union(prompts)
+    answers = engines.answers(prompts, engine, decoding)
+    start = max(_START, engine.patience) if engine.kind in ("vllm", "transformers") else engine.patience
+    yield from _watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
+
+
+def _watched(tables: Iterator[pa.Table], start: float, patience: float) -> Iterator[pa.Table]:
+    """Pass tables on. Raises `UserError` when they fail or stop coming: for `start` seconds, later for `patience`."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=4)
+
+    def pull() -> None:
+        try:
+            for table in tables:
+                ready.put(table)
+            ready.put(_END)
+        except BaseException as error:  # handed to the consumer, which is in another thread
+            ready.put(error)
+
+    threading.Thread(target=pull, daemon=True).start()
+    wait = start
+    while True:
+        try:
+            item = ready.get(timeout=wait)
+        except queue.Empty:
+            raise UserError(
+                f"no answer has come for {wait:,.0f} s: the engine is taken for hung. What was answered is kept; run "
+                "the same command again."
+            ) from None
+        if item is _END:
+            return
+        if isinstance(item, BaseException):
+            raise UserError(f"{_cause(item)}\nWhat was answered is kept; run the same command again.") from item
+        wait = patience
+        yield item
+
+
+def _cause(error: BaseException) -> str:
+    cause: BaseException = getattr(error, "cause", None) or error.__cause__ or error
+    text = str(cause).strip().splitlines() or [type(cause).__name__]
+    return f"the engine's task failed: {type(cause).__name__}: {text[-1]}"

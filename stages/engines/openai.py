@@ -1,0 +1,123 @@
+"""The engine that asks any server which speaks OpenAI's chat completions, such as `vllm serve`.
+
+An async actor keeps many requests under way. The client library retries what may pass (429, 5xx, time-outs, broken
+connections) with growing, jittered pauses and gives up at once on any other 4xx; whatever is left becomes the error
+of one row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+from stages.engines.base import Answer, Decoding, EngineConfig, answered, askable, chat_part
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletion
+
+_BATCH = 16  # rows; a few run at a time in each task
+_ERROR_LENGTH = 500
+
+
+def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
+    """Ask the servers at `config.urls`. Raises `UsageError` when the client library is missing."""
+    from ray.data import ActorPoolStrategy
+
+    try:
+        import openai  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"{error}: namer.kind = openai needs: pip install 'rr7k[models]'") from error
+    slots = math.ceil(config.slots * len(config.urls) / config.replicas)
+    tasks = 2 * math.ceil(slots / _BATCH) + 1  # twice what fills the slots, so that none waits for the next block
+    pool = ActorPoolStrategy(
+        size=config.replicas, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=tasks
+    )
+    return prompts.map_batches(
+        Asker,
+        fn_constructor_kwargs={"config": config, "decoding": decoding, "slots": slots},
+        batch_size=_BATCH,
+        batch_format="pyarrow",
+        compute=pool,
+        num_cpus=1,
+    )
+
+
+class Asker:
+    """Keeps up to `slots` requests under way."""
+
+    def __init__(self, config: EngineConfig, decoding: Decoding, slots: int) -> None:
+        from openai import AsyncOpenAI
+
+        self._config, self._decoding = config, decoding
+        self._key = os.environ.get("OPENAI_API_KEY", "")
+        self._free = asyncio.Semaphore(slots)
+        self._clients = [
+            AsyncOpenAI(
+                base_url=url,
+                api_key=self._key or "none",
+                max_retries=config.tries - 1,
+                timeout=config.timeout,
+            )
+            for url in config.urls
+        ]
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Answer a batch of `PROMPTS`."""
+        prompts = askable(batch)
+        images = batch.filter(batch["problem"].is_null())["image_id"].to_pylist()
+        replies = await asyncio.gather(*(self._ask(*pair) for pair in zip(prompts, images, strict=True)))
+        return answered(batch, replies)
+
+    async def _ask(self, parts: list[str | bytes], image_id: int) -> Answer:
+        client = self._clients[image_id % len(self._clients)]  # one server has all prompts of an image in its cache
+        async with self._free:
+            started = time.perf_counter()
+            try:
+                reply = await self._request(client, parts)
+                return _answer(reply)._replace(seconds=time.perf_counter() - started)
+            except Exception as error:  # whatever a server can do costs one row
+                return Answer(error=self._told(error))
+
+    async def _request(self, client: AsyncOpenAI, parts: list[str | bytes]) -> ChatCompletion:
+        options: dict[str, Any] = {}
+        if self._decoding.schema:
+            schema = {"name": "answer", "schema": self._decoding.schema}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        message: Any = {"role": "user", "content": [chat_part(part) for part in parts]}
+        reply: ChatCompletion = await client.chat.completions.create(
+            model=self._config.model,
+            messages=[message],
+            max_tokens=self._decoding.max_tokens,
+            temperature=0,
+            logprobs=True,
+            **options,
+        )
+        return reply
+
+    def _told(self, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
+        return text.replace(self._key, "…") if self._key else text
+
+
+def _answer(reply: ChatCompletion) -> Answer:
+    """Read a reply; the library hands on what the server sent, checked or not. Raises when it is no completion."""
+    choices = getattr(reply, "choices", None)
+    if not choices or choices[0].message is None:
+        raise ValueError(f"the server's reply is no chat completion: {str(reply)[:200]}")
+    choice, usage = choices[0], reply.usage
+    details = usage.prompt_tokens_details if usage else None
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return Answer(
+        text=choice.message.content or choice.message.refusal or "",
+        logprob=sum(token.logprob for token in tokens) if tokens else None,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        cached_tokens=details.cached_tokens if details else None,
+        generated_tokens=usage.completion_tokens if usage else None,
+    )

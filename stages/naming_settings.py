@@ -1,0 +1,89 @@
+"""What decides how a mask is named: configuration, and the part of it that every row's fingerprint holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from pydantic import Field
+
+from pipeline import files
+from pipeline.errors import UsageError
+from stages import region_prompts
+from stages.engines import embedded
+from stages.engines.base import Decoding, EngineConfig
+from stages.region_prompts import RegionPrompt
+
+NAMER = "vlm"
+STEP = f"names-{NAMER}"
+
+_TOKENS_PER_NAME = 24
+"""Enough for every name that is accepted (60 characters at most), too few for an essay."""
+
+
+class NamesConfig(RegionPrompt):
+    """Stage 1 names: what the vision-language model is shown and asked."""
+
+    tries: int = Field(3, ge=1, le=100)
+    """Runs in which a mask may fail before it is quarantined."""
+
+    preflight: Literal["refuse", "warn"] = "refuse"
+    """What to do with an engine whose answers do not depend on the picture."""
+
+    @property
+    def shown(self) -> RegionPrompt:
+        """The part that decides about the pictures."""
+        return RegionPrompt(**{name: getattr(self, name) for name in RegionPrompt.model_fields})
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What makes an answer, apart from the mask; its hash is in every row's fingerprint."""
+
+    model: str
+    revision: str
+    layout: str
+    image_px: int
+    crop_px: int
+    crop_scale: float
+    marks: int
+    prompt: str
+    """Hash of the question."""
+    min_pixels: int
+    max_pixels: int
+    max_tokens: int
+    renderer: int = region_prompts.VERSION
+
+
+def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
+    """Choose the layout where that was left to us. Raises `UsageError` for one that the engine cannot read."""
+    own = engine.kind == "embedded"
+    if config.layout == "auto":
+        return config.model_copy(update={"layout": "cutout" if own else "shared+crop"})
+    if own != (config.layout == "cutout"):
+        raise UsageError(
+            f"names.layout = {config.layout} does not go with namer.kind = {engine.kind}: the embedded engine reads "
+            "the layout cutout and nothing else, and is the only one that does."
+        )
+    return config
+
+
+def setting(config: NamesConfig, engine: EngineConfig) -> Setting:
+    """Return what makes an answer under these settings."""
+    own = engine.kind == "embedded"
+    return Setting(
+        model=embedded.LABEL if own else engine.model,
+        revision=embedded.revision() if own else engine.pinned_revision,
+        **{name: getattr(config, name) for name in ("layout", "image_px", "crop_px", "crop_scale", "marks")},
+        prompt=files.sha256(region_prompts.question("name", config).encode())[:16],
+        min_pixels=engine.min_pixels,
+        max_pixels=engine.max_pixels,
+        max_tokens=decoding(config).max_tokens,
+    )
+
+
+def decoding(config: NamesConfig) -> Decoding:
+    """Return how names are generated in a layout."""
+    if config.layout != "marks":
+        return Decoding(_TOKENS_PER_NAME)
+    schema = {"type": "object", "additionalProperties": {"type": "string", "maxLength": 60}}
+    return Decoding(_TOKENS_PER_NAME * config.marks, schema)

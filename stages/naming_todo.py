@@ -1,0 +1,165 @@
+"""Which masks have no name yet, and which names were made otherwise than they would be now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import files
+from pipeline.errors import UsageError, UserError
+from pipeline.run import Run
+from stages.naming_settings import STEP, Setting
+from stages.rendering import Piece
+from stages.sampling import stable_hash
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What is to be asked, and how."""
+
+    setting: Setting
+    pieces: list[Piece]
+    tries: dict[int, int]
+    """Masks that failed before: in how many runs, under this setting."""
+    prints: dict[int, int] = field(default_factory=dict)
+    """Mask id to fingerprint."""
+
+
+def plan(run: Run, made: Setting, *, redo: bool) -> Todo:
+    """List the masks to be asked about, when names are made under `made`.
+
+    Rows made under another setting, or about a mask that has changed, are refused, or with `redo` forgotten.
+    Raises `UserError`.
+    """
+    masks = fingerprints(run, made)
+    if not len(masks.ids):
+        raise UsageError(f"{run.folder.uri}: no masks to name. Make them first: rr7k stage-1 manifest")
+    _settle_changes(run, masks, made, redo)
+    answered = _ids(run, "names")
+    refused = quarantined_ids(run)
+    missing = ~np.isin(masks.ids, np.concatenate([answered, refused]))
+    return Todo(made, list(_pieces(masks, missing)), _tries(run, masks), dict(masks.prints(missing)))
+
+
+class MaskPrints(NamedTuple):
+    """Every mask of the run in its order on disk, with what its name's fingerprint would be now."""
+
+    ids: npt.NDArray[np.int64]
+    fingerprint: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    """Index into `places`."""
+    places: list[tuple[str, int]]
+    """Part and row group."""
+
+    def prints(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        """Yield (mask id, fingerprint) of the chosen masks."""
+        return zip(self.ids[chosen].tolist(), self.fingerprint[chosen].tolist(), strict=True)
+
+
+_HASHED = ("mask_id", "image_id", "jpg_bytes", "width", "height", "area", "bbox_x", "bbox_y", "bbox_w", "bbox_h")
+"""Columns that tell a mask from a changed one; the run lengths would too, at a hundred times the bytes."""
+
+
+def fingerprints(run: Run, made: Setting) -> MaskPrints:
+    """Hash every mask together with `made`; reads a few numbers a mask."""
+    seed = int(files.sha256(msgspec.json.encode(made))[:15], 16)
+    ids, prints, place = [], [], []
+    places: list[tuple[str, int]] = []
+    folder = run.folder.sub("masks")
+    for part in run.parts("masks"):
+        with pq.ParquetFile(f"{folder.path}/{part}", filesystem=folder.filesystem) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(_HASHED))
+                ids.append(table["mask_id"].to_numpy())
+                prints.append(_hashed(table, seed))
+                place.append(np.full(table.num_rows, len(places)))
+                places.append((part, group))
+    if not ids:
+        return MaskPrints(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
+    return MaskPrints(np.concatenate(ids), np.concatenate(prints), np.concatenate(place), places)
+
+
+def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
+    value = np.full(table.num_rows, seed, np.uint64)
+    for name in _HASHED:
+        column = table[name].to_numpy()
+        bits = column.view(np.uint64) if column.dtype == np.float64 else column.astype(np.uint64)
+        value = stable_hash((value ^ bits).view(np.int64), 0)
+    return value.view(np.int64)
+
+
+def _ids(run: Run, table: str) -> npt.NDArray[np.int64]:
+    return np.asarray(run.dataset(table, STEP).to_table(columns=["mask_id"])["mask_id"].to_numpy(), np.int64)
+
+
+def quarantined_ids(run: Run) -> npt.NDArray[np.int64]:
+    """Return the masks that this step quarantined."""
+    inputs = run.dataset("quarantine", STEP).to_table(columns=["input"])["input"].to_pylist()
+    return np.array([int(name.removeprefix("mask:")) for name in inputs], np.int64)
+
+
+def _tries(run: Run, masks: MaskPrints) -> dict[int, int]:
+    failed = run.dataset("failures", STEP).to_table(columns=["mask_id", "fingerprint"])
+    now = dict(zip(masks.ids.tolist(), masks.fingerprint.tolist(), strict=True)) if failed.num_rows else {}
+    rows = zip(failed["mask_id"].to_pylist(), failed["fingerprint"].to_pylist(), strict=True)
+    return Counter(mask for mask, fingerprint in rows if now.get(mask) == fingerprint)
+
+
+def _pieces(masks: MaskPrints, missing: npt.NDArray[np.bool_]) -> Iterator[Piece]:
+    ids, place = masks.ids[missing], masks.place[missing]
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(place)], strict=True):
+        part, row_group = masks.places[place[start]]
+        yield Piece(part, row_group, ids[start:stop].tolist())
+
+
+def limited(pieces: list[Piece], limit: int | None) -> list[Piece]:
+    """Return the first `limit` masks of `pieces`."""
+    if limit is None:
+        return pieces
+    chosen = []
+    for piece in pieces:
+        if limit > 0:
+            chosen.append(piece._replace(mask_ids=piece.mask_ids[:limit]))
+        limit -= len(piece.mask_ids)
+    return chosen
+
+
+def _settle_changes(run: Run, masks: MaskPrints, made: Setting, redo: bool) -> None:
+    """Refuse names made otherwise than they would be now; with `redo`, forget them and what was quarantined."""
+    stored = run.dataset("names", STEP).to_table(columns=["mask_id", "fingerprint"])
+    order = np.argsort(masks.ids)
+    ids, prints = stored["mask_id"].to_numpy(), stored["fingerprint"].to_numpy()
+    at = np.minimum(np.searchsorted(masks.ids, ids, sorter=order), max(len(order) - 1, 0))
+    there = masks.ids[order[at]] == ids
+    stale = there & (masks.fingerprint[order[at]] != prints)
+    if redo:
+        gone = pa.array(ids[stale], pa.int64())
+        run.discard(STEP, "names", "mask_id", gone)
+        run.discard(STEP, "quarantine")
+        run.discard(STEP, "failures")
+    elif stale.any():
+        before = run.plan(STEP, Setting)
+        changed = [] if before is None else _changes(before, made)
+        raise UserError(
+            "\n".join(
+                [
+                    f"this run holds {int(stale.sum()):,} names made differently:",
+                    *(f"  {change}" for change in changed or ["the masks themselves have changed"]),
+                    "Use a new run folder, restore the setting, or ask those masks again with --redo.",
+                ]
+            )
+        )
+
+
+def _changes(before: Setting, now: Setting) -> list[str]:
+    old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(now)
+    return [f"{name} was {old[name]!r}, is {value!r}" for name, value in new.items() if old[name] != value]

@@ -1,0 +1,39 @@
+"""How many tokens a picture costs, by the model's own resize rule, without running its processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pipeline.images import Size
+from stages.engines.base import EngineConfig
+
+_FACTOR = 28  # px a side of a Qwen2.5-VL token: patches of 14, merged 2 × 2
+_LONGEST_RATIO = 200  # Qwen2.5-VL refuses narrower pictures
+
+
+def qwen_size(size: Size, min_pixels: int, max_pixels: int) -> Size:
+    """Return the (width, height) to which Qwen2.5-VL scales a picture (transformers' smart_resize).
+
+    Both sides become multiples of 28, the area is brought between `min_pixels` and `max_pixels`, the ratio of the
+    sides is kept as well as that allows. Raises `ValueError` for a ratio above 200.
+    """
+    if max(size) > _LONGEST_RATIO * min(size):
+        raise ValueError(f"a picture of {size[0]}×{size[1]} px is too narrow for Qwen2.5-VL")
+    width, height = (max(_FACTOR, round(side / _FACTOR) * _FACTOR) for side in size)
+    area = size[0] * size[1]
+    if width * height > max_pixels:
+        scale = math.sqrt(area / max_pixels)
+        width, height = (max(_FACTOR, math.floor(side / scale / _FACTOR) * _FACTOR) for side in size)
+    elif width * height < min_pixels:
+        scale = math.sqrt(min_pixels / area)
+        width, height = (math.ceil(side * scale / _FACTOR) * _FACTOR for side in size)
+    return width, height
+
+
+def image_tokens(sizes: Sequence[Size], engine: EngineConfig) -> int:
+    """Return the tokens of pictures of these sizes; 0 for the embedded engine, which has none."""
+    if engine.kind == "embedded":
+        return 0
+    scaled = (qwen_size(size, engine.min_pixels, engine.max_pixels) for size in sizes)
+    return sum(width * height // _FACTOR**2 for width, height in scaled)

@@ -1,0 +1,242 @@
+"""How a region is shown to a model: which pictures, in which order, with which question.
+
+Masks of one image are rendered together: its JPEG is decoded once, each mask only in the window that is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
+
+from pipeline import images, masks
+from pipeline.config import Section
+from pipeline.images import Box, Photograph, Size
+
+VERSION = 1
+"""Raised when the same mask and settings would give other pictures; part of every answer's fingerprint."""
+
+LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout"]
+
+_PROMPTS = Path(__file__).parent.parent / "data_manifests" / "prompts"
+_SMALLEST_WINDOW = 32  # px of the photograph; a region of one pixel is still shown with something around it
+_CUTOUT_SCALE = 1.3  # reference/stack.md §6: the context crop that an ImageNet classifier names best
+_CUTOUT_PX = 288
+_COLOURS = (
+    "#e6194b",
+    "#3cb44b",
+    "#4363d8",
+    "#f58231",
+    "#911eb4",
+    "#008080",
+    "#9a6324",
+    "#800000",
+    "#f032e6",
+    "#000075",
+)
+
+
+class RegionPrompt(Section):
+    """How regions are shown to the model."""
+
+    layout: LayoutName = "auto"
+    """auto: cutout for the embedded engine, else shared+crop. shared+crop: the clean image, then the marked region
+    enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop: the marked
+    region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout: crop and
+    mask apart, for the embedded engine."""
+
+    image_px: int = Field(1024, ge=56, le=4096)
+    """Longer side of the whole image; it is never enlarged."""
+
+    crop_px: int = Field(448, ge=56, le=2048)
+    """Longer side of the enlarged region with its surroundings."""
+
+    crop_scale: float = Field(2.0, ge=1, le=8)
+    """How many times the region's box the crop shows (2 in WOW-Seg's training script)."""
+
+    marks: int = Field(10, ge=2, le=30)
+    """Regions per question in the layout marks."""
+
+
+class Region(NamedTuple):
+    """A mask as the `masks` table has it."""
+
+    mask_id: int
+    box: tuple[float, float, float, float]
+    """x, y, xmax − xmin, ymax − ymin in px."""
+    rle_counts: str
+
+
+Part = str | bytes
+"""A piece of a prompt: text, or the bytes of a JPEG or PNG."""
+
+
+class Prompt(NamedTuple):
+    """One question about one or more regions of an image."""
+
+    mask_ids: list[int]
+    parts: list[Part]
+    sizes: list[Size]
+    """Of the pictures among the parts, (width, height) in px."""
+    shared: int
+    """How many pictures at the front are the same for all prompts of this image."""
+
+
+def question(task: str, prompt: RegionPrompt) -> str:
+    """Return the question of `task` for a layout, as it stands in data_manifests/prompts."""
+    return (_PROMPTS / task / f"{prompt.layout}.txt").read_text(encoding="utf-8").strip()
+
+
+def prompts(photograph: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    """Render the questions about `regions`, all of one image, in their order."""
+    yield from _LAYOUTS[prompt.layout](photograph, regions, text, prompt)
+
+
+# --- layouts ----------------------------------------------------------------------------------------------
+
+
+def _shared_and_crop(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    whole, whole_size = _whole(photo, prompt)
+    for region in regions:
+        crop = _marked_crop(photo, region, prompt)
+        yield Prompt([region.mask_id], [whole, images.as_jpeg(crop), text], [whole_size, crop.size], 1)
+
+
+def _crop(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    for region in regions:
+        crop = _marked_crop(photo, region, prompt)
+        yield Prompt([region.mask_id], [images.as_jpeg(crop), text], [crop.size], 0)
+
+
+def _overlay(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    size = images.within(photo.size, prompt.image_px)
+    clean = photo.show((0, 0, *photo.size), size)
+    for region in regions:
+        mask = images.scaled_mask(_mask(photo, region, (0, 0, *photo.size)), size)
+        picture = photo.upright(images.marked(clean, mask))
+        yield Prompt([region.mask_id], [images.as_jpeg(picture), text], [picture.size], 0)
+
+
+def _marks(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    whole, whole_size = _whole(photo, prompt)
+    size = images.within(photo.size, prompt.image_px)
+    clean = photo.show((0, 0, *photo.size), size)
+    for start in range(0, len(regions), prompt.marks):
+        group = regions[start : start + prompt.marks]
+        picture = _numbered(photo, clean, group)
+        asked = text.replace("{count}", str(len(group)))
+        ids = [region.mask_id for region in group]
+        yield Prompt(ids, [whole, images.as_jpeg(picture), asked], [whole_size, picture.size], 1)
+
+
+def _cutout(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    for region in regions:
+        x, y, across, down = region.box
+        side = max(across, down)  # a square, as the classifier takes
+        square = region._replace(box=(x + (across - side) / 2, y + (down - side) / 2, side, side))
+        window = _window(photo.size, square, _CUTOUT_SCALE)
+        size = images.fitted(_extent(window), _CUTOUT_PX)
+        mask = images.scaled_mask(_mask(photo, region, window), size)
+        pictures = [photo.upright(photo.show(window, size)), photo.upright(Image.fromarray(mask))]
+        encoded = [images.as_jpeg(pictures[0]), images.as_png(pictures[1])]
+        yield Prompt([region.mask_id], [*encoded, text], [p.size for p in pictures], 0)
+
+
+_Layout = Callable[[Photograph, Sequence[Region], str, RegionPrompt], Iterator[Prompt]]
+_LAYOUTS: dict[LayoutName, _Layout] = {
+    "shared+crop": _shared_and_crop,
+    "overlay": _overlay,
+    "crop": _crop,
+    "marks": _marks,
+    "cutout": _cutout,
+}
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+def _whole(photo: Photograph, prompt: RegionPrompt) -> tuple[bytes, Size]:
+    size = images.within(photo.size, prompt.image_px)
+    picture = photo.upright(photo.show((0, 0, *photo.size), size))
+    return images.as_jpeg(picture), picture.size
+
+
+def _marked_crop(photo: Photograph, region: Region, prompt: RegionPrompt) -> Image.Image:
+    window = _window(photo.size, region, prompt.crop_scale)
+    size = images.fitted(_extent(window), prompt.crop_px)
+    mask = images.scaled_mask(_mask(photo, region, window), size)
+    return photo.upright(images.marked(photo.show(window, size), mask))
+
+
+def _numbered(photo: Photograph, clean: Image.Image, group: Sequence[Region]) -> Image.Image:
+    """Outline each region in a colour of its own and put its number on it (set-of-mark prompting)."""
+    pixels, places = np.array(clean), []
+    for number, region in enumerate(group):
+        mask = images.scaled_mask(_mask(photo, region, (0, 0, *photo.size)), clean.size)
+        colour = tuple(bytes.fromhex(_COLOURS[number % len(_COLOURS)][1:]))
+        pixels[images.outline(mask, 1)] = colour
+        places.append((str(number + 1), colour, _middle(mask)))
+    picture = photo.upright(Image.fromarray(pixels))
+    canvas = ImageDraw.Draw(picture)
+    for text, colour, (x, y) in places:
+        at = _upright_point(photo.orientation, clean.size, x, y)
+        box = canvas.textbbox(at, text, font=_FONT, anchor="mm")
+        canvas.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=colour)
+        canvas.text(at, text, fill="white", font=_FONT, anchor="mm")
+    return picture
+
+
+_FONT = ImageFont.load_default(size=14)
+
+
+def _middle(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return (x, y) of the mask's pixel nearest to its centre of mass, so that the number lies on the region."""
+    y, x = np.nonzero(mask)
+    nearest = int(np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2))
+    return int(x[nearest]), int(y[nearest])
+
+
+def _upright_point(orientation: int, size: Size, x: int, y: int) -> tuple[int, int]:
+    """Say where the pixel (x, y) of a picture of `size` goes when it is turned upright (EXIF 2.3, Orientation)."""
+    right, bottom = size[0] - 1 - x, size[1] - 1 - y
+    return {
+        1: (x, y),
+        2: (right, y),
+        3: (right, bottom),
+        4: (x, bottom),
+        5: (y, x),
+        6: (bottom, x),
+        7: (bottom, right),
+        8: (y, right),
+    }[orientation]
+
+
+def _mask(photo: Photograph, region: Region, window: Box) -> npt.NDArray[np.bool_]:
+    return masks.decode_window(region.rle_counts, photo.size[1], window)
+
+
+def _extent(window: Box) -> Size:
+    return window[2] - window[0], window[3] - window[1]
+
+
+def _window(size: Size, region: Region, scale: float) -> Box:
+    """Return the part of an image of `size` that shows `region` at the middle of `scale` times its box."""
+    x, y, across, down = region.box
+    sides = []
+    for middle, extent, limit in ((x + across / 2, across, size[0]), (y + down / 2, down, size[1])):
+        reach = max(scale * (extent + 1), _SMALLEST_WINDOW) / 2
+        start = min(max(0, int(middle - reach)), limit - 1)
+        sides.append((start, max(start + 1, min(limit, int(np.ceil(middle + reach + 1))))))
+    (left, right), (top, bottom) = sides
+    return left, top, right, bottom
+
+
+def regions(columns: dict[str, list[Any]]) -> list[Region]:
+    """Return the regions of rows of the `masks` table, given as columns."""
+    boxes = zip(*(columns[f"bbox_{name}"] for name in "xywh"), strict=True)
+    return [Region(*row) for row in zip(columns["mask_id"], boxes, columns["rle_counts"], strict=True)]

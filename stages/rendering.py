@@ -1,0 +1,115 @@
+"""From rows of `masks` to rows of prompts, on Ray: each image is read and decoded once for all its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import files, images
+from pipeline.shards import MissingBytesError, Range, Shard, open_shard
+from stages import region_prompts
+from stages.engines.base import PROMPTS, EngineConfig, part
+from stages.prompt_tokens import image_tokens
+from stages.region_prompts import Prompt, RegionPrompt
+
+SHARD_UNREADABLE = "shard-unreadable"
+"""The one problem that may be gone by the next run."""
+
+_ROWS = 16  # prompts handed on together: a few MB of pictures
+
+
+class Piece(NamedTuple):
+    """Masks to ask about that lie in one row group of a part of `masks`, rows of one image adjacent."""
+
+    part: str
+    row_group: int
+    mask_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Makes prompts out of pieces; sent to every node."""
+
+    masks: str
+    """URI of the folder of the table `masks`."""
+    shards: dict[str, Shard]
+    prompt: RegionPrompt
+    question: str
+    engine: EngineConfig
+
+    def __call__(self, pieces: pa.Table) -> Iterator[pa.Table]:
+        """Render every piece (rows of part, row_group, mask_ids); yields tables of `PROMPTS`."""
+        rows: list[dict[str, Any]] = []
+        for piece in pieces.to_pylist():
+            for row in self.rows(Piece(**piece)):
+                rows.append(row)
+                if len(rows) == _ROWS:
+                    yield pa.Table.from_pylist(rows, PROMPTS)
+                    rows = []
+        yield pa.Table.from_pylist(rows, PROMPTS)
+
+    def rows(self, piece: Piece) -> Iterator[dict[str, Any]]:
+        """Yield a row for every prompt about the masks of `piece`."""
+        filesystem, path = files.resolve(files.join(self.masks, piece.part))
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            table = file.read_row_group(piece.row_group)
+        table = table.filter(pc.is_in(table["mask_id"], pa.array(piece.mask_ids, pa.int64())))
+        for _, group in groupby(table.to_pylist(), key=lambda row: row["image_id"]):
+            yield from self._image(list(group))
+
+    def _image(self, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        try:
+            photograph = self._photograph(group[0])
+        except MissingBytesError as error:
+            yield from _refused(group, "missing-bytes", f"{error}: the shard was changed or cut")
+        except images.UnreadableImageError as error:
+            yield from _refused(group, "image-unreadable", f"sa_{group[0]['image_id']}.jpg: {error}")
+        except OSError as error:
+            yield from _refused(group, SHARD_UNREADABLE, f"{self.shards[group[0]['shard']].uri}: {error}")
+        else:
+            yield from self._prompts(photograph, group)
+
+    def _photograph(self, mask: dict[str, Any]) -> images.Photograph:
+        with open_shard(self.shards[mask["shard"]]) as shard:
+            data = shard.read(f"sa_{mask['image_id']}.jpg", Range(mask["jpg_offset"], mask["jpg_bytes"]))
+        return images.decode(data, (mask["width"], mask["height"]))
+
+    def _prompts(self, photograph: images.Photograph, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        columns = {name: [row[name] for row in group] for name in group[0]}
+        about = {"image_id": group[0]["image_id"], "shard": group[0]["shard"]}
+        asked = region_prompts.prompts(photograph, region_prompts.regions(columns), self.question, self.prompt)
+        for number, prompt in enumerate(asked):
+            yield {**about, **self._row(prompt, first=number == 0)}
+
+    def _row(self, prompt: Prompt, *, first: bool) -> dict[str, Any]:
+        shared = 0 if first else prompt.shared
+        return {
+            "prompt_id": prompt.mask_ids[0],
+            "subjects": prompt.mask_ids,
+            "parts": [part(piece) for piece in prompt.parts],
+            "image_tokens": image_tokens(prompt.sizes, self.engine),
+            "shared_tokens": image_tokens(prompt.sizes[:shared], self.engine),
+            "problem": None,
+            "reason": None,
+        }
+
+
+def _refused(group: Sequence[dict[str, Any]], reason: str, problem: str) -> Iterator[dict[str, Any]]:
+    for mask in group:
+        yield {
+            "prompt_id": mask["mask_id"],
+            "image_id": mask["image_id"],
+            "shard": mask["shard"],
+            "subjects": [mask["mask_id"]],
+            "parts": [],
+            "image_tokens": 0,
+            "shared_tokens": 0,
+            "problem": problem,
+            "reason": reason,
+        }
