@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify the models that the pipeline uses.")
+app.add_typer(models_app, name="models")
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -44,6 +46,18 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False),
 ]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Tasks at a time.", show_default="one per CPU")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="names: say what it would cost, and ask nothing.")]
+PriceOption = Annotated[
+    float | None, typer.Option(min=0, help="names: money per GPU-hour, for the quote.", show_default=False)
+]
+PilotOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="names: try every layout on so many masks instead, and compare.", show_default=False),
+]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option(help="names: true names for --pilot, Parquet of mask_id and category.", show_default=False),
+]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="names: ask about so many more masks.", show_default="all")
 ]
@@ -170,6 +184,10 @@ def stage_1(
     redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
     limit: LimitOption = None,
     budget: BudgetOption = None,
+    dry_run: DryRunOption = False,
+    price: PriceOption = None,
+    pilot: PilotOption = None,
+    truth: TruthOption = None,
 ) -> None:
     """Stage 1: find the masks worth naming in SA-1B shards, and name them.
 
@@ -195,7 +213,14 @@ def stage_1(
     if step in (None, Stage1Step.manifest):
         _manifest(target, settings, redo)
     if step in (None, Stage1Step.names):
-        _names(target, settings, redo, limit, budget)
+        if pilot:
+            _pilot(target, settings, pilot, truth)
+        elif dry_run:
+            _quote(target, settings, limit, price)
+        else:
+            _names(target, settings, redo, limit, budget)
+        if pilot or dry_run:
+            return
     _print_funnel(target)
     look = "stage-1 manifest --explain" if step is Stage1Step.manifest else "show names"
     out.print(f"next: rr7k {look} --run {run}", highlight=False)
@@ -218,6 +243,51 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
         _print_funnel(Run(run))
     if any(level.difference for level in found):
         raise UserError("the funnel does not add up: files of the run folder are missing or damaged.")
+
+
+NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME", help="As in rr7k models list.")]
+ToOption = Annotated[Path, typer.Option("--to", help="Folder of models; one that all nodes see.", show_default=False)]
+RevisionOption = Annotated[
+    str, typer.Option(help="A commit in place of the pinned one; of a single model.", show_default=False)
+]
+
+
+@models_app.command("fetch")
+def models_fetch(names: NamesArgument, folder: ToOption, revision: RevisionOption = "") -> None:
+    """Download models at their pinned revisions, safetensors only; what is whole is not asked for again.
+
+    A token, where one is needed, is taken from HF_TOKEN.
+    """
+    from pipeline.models import fetch
+
+    fetch(names, folder, revision)
+    out.print(f"{', '.join(names)}: in {folder}, whole and verified", highlight=False)
+
+
+@models_app.command("verify")
+def models_verify(names: NamesArgument, folder: ToOption, revision: RevisionOption = "") -> None:
+    """Hash every file again and say which are missing, truncated or changed."""
+    from pipeline.models import verify
+
+    with err.status("hashing"):
+        wrong = verify(names, folder, revision)
+    if wrong:
+        raise UserError("\n".join([*wrong, "rr7k models fetch, given again, mends this."]))
+    out.print(f"{', '.join(names)}: whole and unchanged", highlight=False)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models with their revisions, licences and uses."""
+    from rich.table import Table
+
+    from pipeline.models import manifest
+
+    table = Table("", "repository", "revision", "parameters", "licence", "used for", box=None, pad_edge=False)
+    for name, model in manifest().items():
+        size = f"{model.parameters / 1e9:,.2f} B"
+        table.add_row(f"[bold]{name}[/]", model.repo, model.revision[:8] or "none", size, model.licence, model.used_for)
+    out.print(table, highlight=False)
 
 
 @config_app.command("show")
@@ -253,6 +323,62 @@ def _manifest(run: Any, settings: Any, redo: bool) -> None:
         manifest.build(run, settings.manifest, session, watcher, redo=redo)
 
 
+def _quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
+    from stages.naming import Bounds, preview
+    from stages.quote import spent
+
+    with err.status("counting tokens"):
+        quote, before = preview(run, settings.names, settings.namer, Bounds(limit)), spent(run)
+    out.print(f"{quote.masks:,} masks in {quote.prompts:,} prompts; nothing was asked", highlight=False)
+    if quote.prompts and quote.prompt_tokens:
+        each, saved = quote.prompt_tokens / quote.prompts, quote.shared_tokens / quote.prompt_tokens
+        out.print(
+            f"{each:,.0f} prompt tokens each, {quote.prompt_tokens:,} in all, of which a prefix cache saves "
+            f"{saved:.0%}; about {quote.generated_tokens:,} generated",
+            highlight=False,
+        )
+    kind = "this run's own rate" if quote.measured else "a declared rate"
+    if quote.hours is None:
+        out.print("no rate is known: set namer.tokens_per_second, or let --limit 200 measure one", highlight=False)
+    else:
+        out.print(f"about {quote.hours:,.2f} h at {quote.tokens_per_second:,.0f} tokens/s ({kind})", highlight=False)
+    if quote.gpu_hours is not None:
+        money = f", {quote.gpu_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
+        out.print(f"{quote.gpu_hours:,.2f} GPU-hours on {quote.gpus:g} GPUs{money}", highlight=False)
+    if before.masks:
+        out.print(
+            f"so far: {before.masks:,} masks answered in {before.seconds / 3600:,.2f} h, "
+            f"{before.gpu_hours:,.2f} GPU-hours",
+            highlight=False,
+        )
+
+
+def _pilot(run: Any, settings: Any, count: int, truth: Path | None) -> None:
+    from rich.table import Table
+
+    from pipeline import cluster
+    from stages import pilot
+
+    known = pilot.true_names(truth) if truth else {}
+    heads = ("layout", "masks", "named", "failed", "agrees", "tokens", "new", "s")
+    table = Table(*heads, *(("right", "similar") if known else ()), box=None, pad_edge=False)
+    with cluster.session(settings.cluster):
+        say = err.print
+        for trial in pilot.run_trials(run, count, settings.names, settings.namer, known, say):
+            cells = [f"{trial.named:.0%}", f"{trial.failed:.0%}", f"{trial.agreement:.0%}"]
+            cells += [f"{trial.prompt_tokens:,.0f}", f"{trial.new_tokens:,.0f}", f"{trial.seconds:.3f}"]
+            cells += [] if trial.accuracy is None else [f"{trial.accuracy:.3f}", f"{trial.similarity:.3f}"]
+            table.add_row(trial.layout, f"{trial.masks:,}", *cells)
+    out.print(table)
+    out.print(
+        "agrees: with the first layout; tokens, new (not shared within an image) and s: per mask; right: the true "
+        "name after normalisation; similar: mean cosine to it",
+        highlight=False,
+    )
+    if settings.namer.kind == "embedded":
+        out.print("embedded: an ImageNet classifier in place of a vision-language model", highlight=False)
+
+
 def _names(run: Any, settings: Any, redo: bool, limit: int | None, budget: float | None) -> None:
     from pipeline import cluster
     from pipeline.progress import meter
@@ -265,11 +391,28 @@ def _names(run: Any, settings: Any, redo: bool, limit: int | None, budget: float
     with meter(err) as shown:
 
         def advance(p: Progress) -> None:
-            shown.advance(p.masks, {"tokens": p.tokens}, {"failed": p.failed, "without a name": p.nameless})
+            tokens = p.tokens["prompt"] + p.tokens["generated"]
+            nameless = p.outcomes.total() - sum(p.outcomes[o] for o in ("named", "error", "quarantined"))
+            shown.advance(p.masks, {"tokens": tokens}, {"failed": p.outcomes["error"], "without a name": nameless})
 
         watcher = Watcher(lambda masks: shown.start("naming", masks, "masks"), advance, shown.say)
         bounds = naming.Bounds(limit, budget)
         naming.build(run, settings.names, settings.namer, session, watcher, bounds=bounds, redo=redo)
+    _print_spent(run)
+
+
+def _print_spent(run: Any) -> None:
+    from stages.naming import Plan
+    from stages.naming_settings import STEP
+    from stages.quote import spent
+
+    plan, now = run.plan(STEP, Plan), spent(run)
+    if plan is not None and plan.quote.gpu_hours is not None:
+        out.print(f"quoted {plan.quote.gpu_hours:,.2f} GPU-hours for this run, used {now.gpu_hours:,.2f} so far in all")
+    if prompt := now.tokens.get("prompt"):
+        cached, shared = now.tokens["cached"], now.tokens["shared"]
+        told = f"{cached / prompt:.0%} from the prefix cache" if cached else f"{shared / prompt:.0%} shared in an image"
+        out.print(f"{prompt:,} prompt tokens, {told}", highlight=False)
 
 
 def _print_funnel(run: Any) -> None:

@@ -42,12 +42,14 @@ class Meter:
         elif self._done and time.monotonic() - self._told >= _LINE_EVERY:
             self._told = time.monotonic()
             self._console.print(
-                f"{self._title}: {self._share()}, {self._rates()}, {self._time_left()}", highlight=False
+                f"{self._title}: {self._share()}, {self._rates()}, {self._time_left()}",
+                highlight=False,
+                soft_wrap=True,
             )
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        (self._bar.console if self._bar else self._console).print(line, highlight=False, markup=False)
+        (self._bar.console if self._bar else self._console).print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _share(self) -> str:
         return f"{self._done / max(self._total, 1e-9):.0%} of {self._total:,.0f} {self._unit}"

@@ -22,7 +22,7 @@ from stages.rendering import Piece
 _START = 3600.0
 """Seconds for an engine to load its weights and give its first answer; a 72B model takes a quarter of an hour."""
 
-_BLOCK = 4 << 20  # bytes of prompts handed on together, so that answers come in small portions
+_BLOCK = 1 << 19  # bytes of prompts handed on together: a few, so that answers come in small portions
 _END = object()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -21,20 +21,22 @@ from stages.naming_settings import NAMER, STEP, NamesConfig
 from stages.naming_todo import Todo
 from stages.rendering import SHARD_UNREADABLE
 
+_TOKENS = ("prompt", "cached", "generated", "image", "shared")
 TABLES = ["names", "failures", "quarantine"]
-_COMMIT_EVERY = 10.0  # seconds of answers that a killed driver may lose
+_COMMIT_EVERY = (2.0, 60.0)
+"""Seconds between commits, least and most; in between, 1 % of the time so far. So a killed run has lost at most a
+hundredth of its work, and a run of a day makes a few thousand commits, not tens of thousands."""
 _IN_A_ROW = 200  # failures without one answer between them: the engine is gone
 
 
 class Progress(NamedTuple):
     """What came in since the last time."""
 
-    prompts: int
     masks: int
-    tokens: int
-    failed: int
-    nameless: int
-    """Masks answered without a category."""
+    outcomes: Counter[str]
+    """Masks by outcome of the answer, `error`, or `quarantined`."""
+    tokens: Counter[str]
+    """prompt, cached, generated; image and shared by the model's rule."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,18 @@ class Watcher:
     """Given a line for people."""
 
 
+def parse(answer: Mapping[str, Any], config: NamesConfig) -> list[answers.Parsed]:
+    """Read the names of its regions out of a row of `ANSWERS`, in the order they were asked about."""
+    if config.layout == "marks":
+        return answers.parse_numbered(answer["text"], len(answer["subjects"]))
+    return [answers.parse(answer["text"])]
+
+
 class Ledger:
     """Turns answers into rows and commits them."""
 
-    def __init__(self, run: Run, todo: Todo, config: NamesConfig, engine: EngineConfig, watcher: Watcher) -> None:
-        self._run, self._todo, self._config, self._engine, self._watcher = run, todo, config, engine, watcher
+    def __init__(self, run: Run, todo: Todo, config: NamesConfig, engine: EngineConfig) -> None:
+        self._run, self._todo, self._config, self._engine = run, todo, config, engine
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         self._number = max((int(key) for key in run.commits(STEP)), default=-1) + 1
         self._told = self._began = time.monotonic()
@@ -60,13 +69,18 @@ class Ledger:
         self._seen: set[int] = set()
         self._failures_in_a_row = 0
 
-    def add(self, table: pa.Table) -> None:
-        """Take in rows of `ANSWERS`. Raises `UserError` when the engine fails at everything."""
+    def add(self, table: pa.Table) -> Progress:
+        """Take in rows of `ANSWERS`; return what they came to. Raises `UserError` when everything fails."""
+        outcomes: Counter[str] = Counter()
+        before = self._tokens.copy()
         for answer in table.to_pylist():
-            if answer["prompt_id"] in self._seen:  # Ray repeats a task whose worker died
-                continue
-            self._seen.add(answer["prompt_id"])
-            self._watcher.advance(self._take(answer))
+            if answer["prompt_id"] not in self._seen:  # Ray repeats a task whose worker died
+                self._seen.add(answer["prompt_id"])
+                outcomes.update(self._take(answer))
+        self._alarm()
+        return Progress(outcomes.total(), outcomes, self._tokens - before)
+
+    def _alarm(self) -> None:
         if self._failures_in_a_row >= _IN_A_ROW:
             error = self._rows["failures"][-1]["error"] if self._rows["failures"] else "see the table failures"
             self.commit()
@@ -75,28 +89,21 @@ class Ledger:
                 "the same command again when the engine is well."
             )
 
-    def _take(self, answer: dict[str, Any]) -> Progress:
+    def _take(self, answer: dict[str, Any]) -> list[str]:
+        """Record an answer; return what became of each mask it is about."""
         subjects = answer["subjects"]
         if answer["reason"] and answer["reason"] != SHARD_UNREADABLE:
-            self._rows["quarantine"].append(self._refused(answer, answer["reason"], answer["problem"]))
-            return Progress(1, len(subjects), 0, 0, 0)
+            self._refuse(answer["subjects"][0], answer, answer["reason"], answer["problem"])
+            return ["quarantined"]
         if error := answer["error"] or answer["problem"]:
             self._failures_in_a_row += 1
             self._fail(answer, error)
-            return Progress(1, len(subjects), 0, len(subjects), 0)
+            return ["error"] * len(subjects)
         self._failures_in_a_row = 0
-        self._count_tokens(answer)
-        parsed = self._parse(answer)
-        for mask_id, result in zip(subjects, parsed, strict=True):
-            self._rows["names"].append(self._named(answer, mask_id, result))
-        nameless = sum(result.category is None for result in parsed)
-        tokens = (answer["prompt_tokens"] or 0) + (answer["generated_tokens"] or 0)
-        return Progress(1, len(subjects), tokens, 0, nameless)
-
-    def _parse(self, answer: dict[str, Any]) -> list[answers.Parsed]:
-        if self._config.layout == "marks":
-            return answers.parse_numbered(answer["text"], len(answer["subjects"]))
-        return [answers.parse(answer["text"])]
+        self._tokens.update({name: answer[f"{name}_tokens"] or 0 for name in _TOKENS})
+        parsed = parse(answer, self._config)
+        self._rows["names"] += [self._named(answer, *pair) for pair in zip(subjects, parsed, strict=True)]
+        return [str(result.outcome) for result in parsed]
 
     def _named(self, answer: dict[str, Any], mask_id: int, parsed: answers.Parsed) -> dict[str, Any]:
         made, share = self._todo.setting, len(answer["subjects"])
@@ -127,30 +134,25 @@ class Ledger:
             self._rows["failures"].append(row)
             tries = self._todo.tries.get(mask_id, 0) + 1
             if tries >= self._config.tries:
-                one = {**answer, "subjects": [mask_id]}
-                self._rows["quarantine"].append(self._refused(one, "failed", f"failed in {tries} runs: {error}"))
+                self._refuse(mask_id, answer, "failed", f"failed in {tries} runs: {error}")
 
-    def _refused(self, answer: dict[str, Any], reason: str, error: str) -> dict[str, Any]:
-        image_id = answer["image_id"]
-        return {
-            "step": STEP,
-            "input": f"mask:{answer['subjects'][0]}",
-            "shard": answer["shard"],
-            "image_id": image_id,
-            "place": f"sa_{image_id}.jpg",
-            "reason": reason,
-            "error": error,
-        }
-
-    def _count_tokens(self, answer: dict[str, Any]) -> None:
-        for name in ("prompt_tokens", "cached_tokens", "generated_tokens", "image_tokens", "shared_tokens"):
-            self._tokens[name] += answer[name] or 0
-        self._tokens["prompts"] += 1
-        self._tokens["with_logprob"] += answer["logprob"] is not None
+    def _refuse(self, mask_id: int, answer: dict[str, Any], reason: str, error: str) -> None:
+        self._rows["quarantine"].append(
+            {
+                "step": STEP,
+                "input": f"mask:{mask_id}",
+                "shard": answer["shard"],
+                "image_id": answer["image_id"],
+                "place": f"sa_{answer['image_id']}.jpg",
+                "reason": reason,
+                "error": error,
+            }
+        )
 
     def commit_now_and_then(self) -> None:
         """Commit when the last commit is long enough ago."""
-        if time.monotonic() - self._told >= _COMMIT_EVERY:
+        now, (least, most) = time.monotonic(), _COMMIT_EVERY
+        if now - self._told >= min(max(least, (now - self._began) / 100), most):
             self.commit()
 
     def commit(self) -> None:

@@ -46,13 +46,14 @@ def plan(run: Run, made: Setting, *, redo: bool) -> Todo:
     answered = _ids(run, "names")
     refused = quarantined_ids(run)
     missing = ~np.isin(masks.ids, np.concatenate([answered, refused]))
-    return Todo(made, list(_pieces(masks, missing)), _tries(run, masks), dict(masks.prints(missing)))
+    return Todo(made, every_piece(masks, missing), _tries(run, masks), dict(masks.prints(missing)))
 
 
 class MaskPrints(NamedTuple):
     """Every mask of the run in its order on disk, with what its name's fingerprint would be now."""
 
     ids: npt.NDArray[np.int64]
+    image_ids: npt.NDArray[np.int64]
     fingerprint: npt.NDArray[np.int64]
     place: npt.NDArray[np.int64]
     """Index into `places`."""
@@ -71,7 +72,7 @@ _HASHED = ("mask_id", "image_id", "jpg_bytes", "width", "height", "area", "bbox_
 def fingerprints(run: Run, made: Setting) -> MaskPrints:
     """Hash every mask together with `made`; reads a few numbers a mask."""
     seed = int(files.sha256(msgspec.json.encode(made))[:15], 16)
-    ids, prints, place = [], [], []
+    ids, image_ids, prints, place = [], [], [], []
     places: list[tuple[str, int]] = []
     folder = run.folder.sub("masks")
     for part in run.parts("masks"):
@@ -79,12 +80,15 @@ def fingerprints(run: Run, made: Setting) -> MaskPrints:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(_HASHED))
                 ids.append(table["mask_id"].to_numpy())
+                image_ids.append(table["image_id"].to_numpy())
                 prints.append(_hashed(table, seed))
                 place.append(np.full(table.num_rows, len(places)))
                 places.append((part, group))
     if not ids:
-        return MaskPrints(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
-    return MaskPrints(np.concatenate(ids), np.concatenate(prints), np.concatenate(place), places)
+        none = np.empty(0, np.int64)
+        return MaskPrints(none, none, none, none, [])
+    joined = [np.concatenate(column) for column in (ids, image_ids, prints, place)]
+    return MaskPrints(joined[0], joined[1], joined[2], joined[3], places)
 
 
 def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
@@ -113,12 +117,15 @@ def _tries(run: Run, masks: MaskPrints) -> dict[int, int]:
     return Counter(mask for mask, fingerprint in rows if now.get(mask) == fingerprint)
 
 
-def _pieces(masks: MaskPrints, missing: npt.NDArray[np.bool_]) -> Iterator[Piece]:
-    ids, place = masks.ids[missing], masks.place[missing]
+def every_piece(masks: MaskPrints, chosen: npt.NDArray[np.bool_]) -> list[Piece]:
+    """Return the chosen masks, in their order on disk."""
+    ids, place = masks.ids[chosen], masks.place[chosen]
     starts = np.flatnonzero(np.diff(place, prepend=-1))
+    pieces = []
     for start, stop in zip(starts, [*starts[1:], len(place)], strict=True):
         part, row_group = masks.places[place[start]]
-        yield Piece(part, row_group, ids[start:stop].tolist())
+        pieces.append(Piece(part, row_group, ids[start:stop].tolist()))
+    return pieces
 
 
 def limited(pieces: list[Piece], limit: int | None) -> list[Piece]:
@@ -147,8 +154,8 @@ def _settle_changes(run: Run, masks: MaskPrints, made: Setting, redo: bool) -> N
         run.discard(STEP, "quarantine")
         run.discard(STEP, "failures")
     elif stale.any():
-        before = run.plan(STEP, Setting)
-        changed = [] if before is None else _changes(before, made)
+        before = [msgspec.convert(commit.facts["setting"], Setting) for commit in run.commits(STEP).values()]
+        changed = dict.fromkeys(change for old in before for change in _changes(old, made))
         raise UserError(
             "\n".join(
                 [

@@ -31,9 +31,21 @@ def qwen_size(size: Size, min_pixels: int, max_pixels: int) -> Size:
     return width, height
 
 
+_TEXT_TOKENS: dict[str, int] = {"shared+crop": 99, "overlay": 80, "crop": 80, "marks": 115, "cutout": 45}
+"""Of the questions in data_manifests/prompts/name with Qwen2.5-VL's chat template around them, pictures left out; a
+test compares them with the tokenizer. `marks` counts its regions twice, one token a digit."""
+
+
+def text_tokens(layout: str, regions: int, engine: EngineConfig) -> int:
+    """Return the tokens of a naming prompt besides its pictures, about `regions` regions."""
+    if not engine.has_tokens:
+        return 0
+    return _TEXT_TOKENS[layout] + (2 * (len(str(regions)) - 1) if layout == "marks" else 0)
+
+
 def image_tokens(sizes: Sequence[Size], engine: EngineConfig) -> int:
     """Return the tokens of pictures of these sizes; 0 for the embedded engine, which has none."""
-    if engine.kind == "embedded":
+    if not engine.has_tokens:
         return 0
     scaled = (qwen_size(size, engine.min_pixels, engine.max_pixels) for size in sizes)
     return sum(width * height // _FACTOR**2 for width, height in scaled)

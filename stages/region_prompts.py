@@ -63,11 +63,14 @@ class RegionPrompt(Section):
     """Regions per question in the layout marks."""
 
 
+BoundingBox = tuple[float, float, float, float]
+
+
 class Region(NamedTuple):
     """A mask as the `masks` table has it."""
 
     mask_id: int
-    box: tuple[float, float, float, float]
+    box: BoundingBox
     """x, y, xmax − xmin, ymax − ymin in px."""
     rle_counts: str
 
@@ -90,6 +93,39 @@ class Prompt(NamedTuple):
 def question(task: str, prompt: RegionPrompt) -> str:
     """Return the question of `task` for a layout, as it stands in data_manifests/prompts."""
     return (_PROMPTS / task / f"{prompt.layout}.txt").read_text(encoding="utf-8").strip()
+
+
+class Outline(NamedTuple):
+    """What a prompt will be made of, known without any pixel."""
+
+    regions: int
+    sizes: list[Size]
+    """Of its pictures."""
+    shared: int
+    """As in `Prompt`."""
+
+
+def outlines(size: Size, boxes: Sequence[BoundingBox], prompt: RegionPrompt) -> Iterator[Outline]:
+    """Yield the outline of each prompt that `prompts` makes of regions with these boxes in an image of `size`.
+
+    For a photograph that has to be turned upright, width and height come swapped, which costs the same.
+    """
+    whole = images.within(size, prompt.image_px)
+    if prompt.layout == "marks":
+        for start in range(0, len(boxes), prompt.marks):
+            yield Outline(len(boxes[start : start + prompt.marks]), [whole, whole], 1)
+        return
+    for box in boxes:
+        crop = images.fitted(_extent(_window(size, box, prompt.crop_scale)), prompt.crop_px)
+        if prompt.layout == "shared+crop":
+            yield Outline(1, [whole, crop], 1)
+        elif prompt.layout == "crop":
+            yield Outline(1, [crop], 0)
+        elif prompt.layout == "overlay":
+            yield Outline(1, [whole], 0)
+        else:
+            square = images.fitted(_extent(_window(size, _squared(box), _CUTOUT_SCALE)), _CUTOUT_PX)
+            yield Outline(1, [square, square], 0)
 
 
 def prompts(photograph: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
@@ -136,10 +172,7 @@ def _marks(photo: Photograph, regions: Sequence[Region], text: str, prompt: Regi
 
 def _cutout(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
     for region in regions:
-        x, y, across, down = region.box
-        side = max(across, down)  # a square, as the classifier takes
-        square = region._replace(box=(x + (across - side) / 2, y + (down - side) / 2, side, side))
-        window = _window(photo.size, square, _CUTOUT_SCALE)
+        window = _window(photo.size, _squared(region.box), _CUTOUT_SCALE)
         size = images.fitted(_extent(window), _CUTOUT_PX)
         mask = images.scaled_mask(_mask(photo, region, window), size)
         pictures = [photo.upright(photo.show(window, size)), photo.upright(Image.fromarray(mask))]
@@ -167,7 +200,7 @@ def _whole(photo: Photograph, prompt: RegionPrompt) -> tuple[bytes, Size]:
 
 
 def _marked_crop(photo: Photograph, region: Region, prompt: RegionPrompt) -> Image.Image:
-    window = _window(photo.size, region, prompt.crop_scale)
+    window = _window(photo.size, region.box, prompt.crop_scale)
     size = images.fitted(_extent(window), prompt.crop_px)
     mask = images.scaled_mask(_mask(photo, region, window), size)
     return photo.upright(images.marked(photo.show(window, size), mask))
@@ -224,9 +257,16 @@ def _extent(window: Box) -> Size:
     return window[2] - window[0], window[3] - window[1]
 
 
-def _window(size: Size, region: Region, scale: float) -> Box:
-    """Return the part of an image of `size` that shows `region` at the middle of `scale` times its box."""
-    x, y, across, down = region.box
+def _squared(box: BoundingBox) -> BoundingBox:
+    """Return the square around `box`, the shape a classifier takes."""
+    x, y, across, down = box
+    side = max(across, down)
+    return x + (across - side) / 2, y + (down - side) / 2, side, side
+
+
+def _window(size: Size, box: BoundingBox, scale: float) -> Box:
+    """Return the part of an image of `size` that shows what is in `box` at the middle of `scale` times that box."""
+    x, y, across, down = box
     sides = []
     for middle, extent, limit in ((x + across / 2, across, size[0]), (y + down / 2, down, size[1])):
         reach = max(scale * (extent + 1), _SMALLEST_WINDOW) / 2

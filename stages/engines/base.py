@@ -79,7 +79,7 @@ class EngineConfig(Section):
     """Revision of a model that models.toml does not pin; kept with every answer."""
 
     models: str = ""
-    """Folder where `rr7k models fetch` put models.toml's; needed for them unless the hub can be reached."""
+    """Folder where `rr7k models fetch` put the models of models.toml."""
 
     urls: list[str] = Field(default_factory=list)
     """openai: base addresses such as http://127.0.0.1:8000/v1; asked in turn. The key is read from OPENAI_API_KEY."""
@@ -130,6 +130,11 @@ class EngineConfig(Section):
         if self.kind == "embedded" and self.model:
             raise ValueError("kind = embedded has its own model: leave model unset")
         return self
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether answers cost tokens: not those of the embedded engine."""
+        return self.kind != "embedded"
 
     @property
     def pinned_revision(self) -> str:

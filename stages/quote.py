@@ -1,0 +1,130 @@
+"""What naming will cost, told before anything is spent; and what it has cost, in the same terms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.images import Size
+from pipeline.run import Run
+from stages import region_prompts
+from stages.engines.base import EngineConfig
+from stages.naming_settings import STEP, NamesConfig, decoding
+from stages.prompt_tokens import image_tokens, text_tokens
+from stages.region_prompts import RegionPrompt
+from stages.rendering import Piece
+
+_TOKENS_OF_A_NAME = 4
+"""Generated per mask while the run has no answer to measure: two tokens of a name, its end, and some longer ones."""
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """Sums over all masks to be asked."""
+
+    masks: int
+    prompts: int
+    prompt_tokens: int
+    """By the model's own rule, text and chat template included."""
+    shared_tokens: int
+    """Of those, the ones that a prefix cache saves: the whole image, from its second prompt on."""
+    generated_tokens: int
+    gpus: float
+    tokens_per_second: float
+    """Not counting shared tokens; 0 when nobody knows."""
+    measured: bool
+    """Whether that is this run's own rate, rather than a declared one."""
+
+    @property
+    def hours(self) -> float | None:
+        """Expected hours by the clock."""
+        work = self.prompt_tokens - self.shared_tokens + self.generated_tokens
+        return work / self.tokens_per_second / 3600 if self.tokens_per_second and work else None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Expected hours of all GPUs together."""
+        return None if self.hours is None or not self.gpus else self.hours * self.gpus
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What a run's answers have cost so far."""
+
+    masks: int
+    seconds: float
+    gpu_hours: float
+    tokens: dict[str, int]
+
+    @property
+    def work(self) -> int:
+        """Tokens that had to be computed."""
+        saved = self.tokens.get("cached") or self.tokens.get("shared", 0)
+        return self.tokens.get("prompt", 0) - saved + self.tokens.get("generated", 0)
+
+
+def spent(run: Run) -> Spent:
+    """Add up what the commits of naming have recorded."""
+    commits = list(run.commits(STEP).values())
+    tokens: Counter[str] = Counter()
+    for commit in commits:
+        tokens.update(commit.facts["tokens"])
+    return Spent(
+        sum(commit.rows.get("names", 0) for commit in commits),
+        sum(commit.facts["seconds"] for commit in commits),
+        sum(commit.facts["gpu_hours"] for commit in commits),
+        dict(tokens),
+    )
+
+
+def quote(run: Run, pieces: Sequence[Piece], config: NamesConfig, engine: EngineConfig) -> Quote:
+    """Count the tokens of every prompt about `pieces`, from the masks' boxes; no picture is read."""
+    sums: Counter[str] = Counter()
+    for piece in pieces:
+        for size, boxes in _images(run, piece):
+            sums.update(_image(size, boxes, config.shown, engine))
+    before = spent(run)
+    rate = before.work / before.seconds if before.work and before.seconds else 0.0
+    each = before.tokens["generated"] / before.masks if rate else _TOKENS_OF_A_NAME
+    masks = sums["masks"]
+    generated = round(min(each, decoding(config).max_tokens) * masks) if engine.has_tokens else 0
+    return Quote(
+        masks,
+        sums["prompts"],
+        sums["prompt_tokens"],
+        sums["shared_tokens"],
+        generated,
+        engine.gpus_used,
+        rate or engine.tokens_per_second,
+        bool(rate),
+    )
+
+
+_COLUMNS = ("mask_id", "image_id", "width", "height", "bbox_x", "bbox_y", "bbox_w", "bbox_h")
+
+
+def _images(run: Run, piece: Piece) -> Iterator[tuple[Size, list[region_prompts.BoundingBox]]]:
+    folder = run.folder.sub("masks")
+    with pq.ParquetFile(f"{folder.path}/{piece.part}", filesystem=folder.filesystem) as file:
+        table = file.read_row_group(piece.row_group, columns=list(_COLUMNS))
+    table = table.filter(pc.is_in(table["mask_id"], pa.array(piece.mask_ids, pa.int64())))
+    rows = zip(*(table[name].to_pylist() for name in _COLUMNS[1:]), strict=True)
+    for _, group in groupby(rows, key=lambda row: row[0]):
+        of_image = list(group)
+        yield of_image[0][1:3], [row[3:] for row in of_image]
+
+
+def _image(
+    size: Size, boxes: list[region_prompts.BoundingBox], prompt: RegionPrompt, engine: EngineConfig
+) -> Counter[str]:
+    """Count the tokens of the prompts about one image."""
+    counts: Counter[str] = Counter(masks=len(boxes))
+    for number, asked in enumerate(region_prompts.outlines(size, boxes, prompt)):
+        tokens = image_tokens(asked.sizes, engine) + text_tokens(prompt.layout, asked.regions, engine)
+        shared = image_tokens(asked.sizes[: asked.shared], engine) if number else 0
+        counts.update(prompts=1, prompt_tokens=tokens, shared_tokens=shared)
+    return counts
