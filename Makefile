@@ -22,16 +22,18 @@ help: ## this list
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[pipeline,models,dev]'
 	@touch $@
 
-demo: .venv/.installed ## from nothing to a table of masks, on photographs that need no download
+demo: .venv/.installed ## from nothing to named regions, on photographs that need no download
 	$(BIN)/rr7k sample-data sample-data
 	$(BIN)/rr7k stage-1 --run runs/demo --shards sample-data
 	$(BIN)/rr7k stage-1 manifest --explain --run runs/demo
+	$(BIN)/rr7k show names --run runs/demo
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
-	@echo "Look at: runs/demo/masks (Parquet), runs/demo/mask-sizes.png; .venv/bin/rr7k status --run runs/demo"
+	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
+	@echo "Look at: runs/demo/names.html, runs/demo/mask-sizes.png; .venv/bin/rr7k status --run runs/demo"
 	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b"
 
-stage-1: .venv/.installed ## SA-1B shards → masks: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
+stage-1: .venv/.installed ## SA-1B shards → masks → names: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
 	$(BIN)/rr7k stage-1 --run $(RUN) --config $(CONFIG) $(if $(SHARDS),--shards '$(SHARDS)') $(ARGS)
 
 status: .venv/.installed ## what became of every input of RUN
@@ -45,7 +47,9 @@ lint: .venv/.installed ## style and types
 	$(BIN)/mypy
 
 bench: .venv/.installed ## speed and memory, beside the floor and the obvious way
-	$(BIN)/python -m tests.bench.manifest
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.manifest
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.names
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
 
 clean: ## forget the environment and the demo
 	rm -rf .venv sample-data runs/demo

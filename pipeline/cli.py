@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from pipeline import cli_stage_1
+from pipeline.console import err, out, tell
 from pipeline.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+show_app = typer.Typer(no_args_is_help=True, help="Look at what a step has made, as a page for the browser.")
+app.add_typer(show_app, name="show")
 models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify the models that the pipeline uses.")
 app.add_typer(models_app, name="models")
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
-
-out, err = Console(), Console(stderr=True)
 
 RunOption = Annotated[str, typer.Option("--run", help="Run folder: a local path, s3://… or gs://…", show_default=False)]
 ConfigOption = Annotated[
@@ -119,7 +119,7 @@ def sample_data(
     out.print(f"{made.shard}: {made.images} images, {made.masks} masks ([bold]generated[/], not SA-1B)")
     if made.names:
         out.print(f"{made.names}: the true names")
-    out.print(f"next: rr7k stage-1 --run runs/NAME --shards {made.shard}", highlight=False)
+    tell(f"next: rr7k stage-1 --run runs/NAME --shards {made.shard}")
 
 
 @app.command()
@@ -201,7 +201,7 @@ def stage_1(
 
     target = Run(run)
     if explain:
-        _explain(target)
+        cli_stage_1.explain_sizes(target)
         return
     named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
     if more and not shards:
@@ -211,19 +211,19 @@ def stage_1(
     named += [f"cluster.workers={workers}"] if workers else []
     settings = load_config(config, [*(overrides or []), *named])
     if step in (None, Stage1Step.manifest):
-        _manifest(target, settings, redo)
+        cli_stage_1.make_masks(target, settings, redo)
     if step in (None, Stage1Step.names):
         if pilot:
-            _pilot(target, settings, pilot, truth)
+            cli_stage_1.try_layouts(target, settings, pilot, truth)
         elif dry_run:
-            _quote(target, settings, limit, price)
+            cli_stage_1.show_quote(target, settings, limit, price)
         else:
-            _names(target, settings, redo, limit, budget)
+            cli_stage_1.name_masks(target, settings, redo, limit, budget)
         if pilot or dry_run:
             return
     _print_funnel(target)
     look = "stage-1 manifest --explain" if step is Stage1Step.manifest else "show names"
-    out.print(f"next: rr7k {look} --run {run}", highlight=False)
+    tell(f"next: rr7k {look} --run {run}")
 
 
 @app.command()
@@ -261,7 +261,7 @@ def models_fetch(names: NamesArgument, folder: ToOption, revision: RevisionOptio
     from pipeline.models import fetch
 
     fetch(names, folder, revision)
-    out.print(f"{', '.join(names)}: in {folder}, whole and verified", highlight=False)
+    tell(f"{', '.join(names)}: in {folder}, whole and verified")
 
 
 @models_app.command("verify")
@@ -273,7 +273,7 @@ def models_verify(names: NamesArgument, folder: ToOption, revision: RevisionOpti
         wrong = verify(names, folder, revision)
     if wrong:
         raise UserError("\n".join([*wrong, "rr7k models fetch, given again, mends this."]))
-    out.print(f"{', '.join(names)}: whole and unchanged", highlight=False)
+    tell(f"{', '.join(names)}: whole and unchanged")
 
 
 @models_app.command("list")
@@ -288,6 +288,29 @@ def models_list() -> None:
         size = f"{model.parameters / 1e9:,.2f} B"
         table.add_row(f"[bold]{name}[/]", model.repo, model.revision[:8] or "none", size, model.licence, model.used_for)
     out.print(table, highlight=False)
+
+
+@show_app.callback()
+def show() -> None:
+    """Look at what a step has made, as a page for the browser."""
+
+
+@show_app.command("names")
+def show_names(
+    run: RunOption,
+    samples: Annotated[int, typer.Option(min=1, help="Regions on the page.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+) -> None:
+    """Write a page of sampled regions with their names, to judge whether the names are right."""
+    from pipeline.run import Run
+    from stages.name_gallery import write
+
+    with err.status("drawing regions"):
+        page = write(Run(run), samples, seed)
+    tell(f"{page.path}: {page.shown:,} of {page.total:,} names")
+    out.print(
+        "One file, opens in any browser. Hover or press a picture to see it without the outline.", highlight=False
+    )
 
 
 @config_app.command("show")
@@ -305,114 +328,6 @@ def _toml_list(values: list[str]) -> str:
     import json
 
     return json.dumps(values)
-
-
-def _manifest(run: Any, settings: Any, redo: bool) -> None:
-    from pipeline import cluster
-    from pipeline.progress import meter
-    from stages import manifest
-
-    def session() -> AbstractContextManager[cluster.Session]:
-        return cluster.session(settings.cluster)
-
-    with meter(err) as shown:
-        watcher = manifest.Watcher(
-            lambda title, size: shown.start(title, size / 1e6),
-            lambda p: shown.advance(p.bytes / 1e6, {"images": p.images, "masks": p.masks}),
-        )
-        manifest.build(run, settings.manifest, session, watcher, redo=redo)
-
-
-def _quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
-    from stages.naming import Bounds, preview
-    from stages.quote import spent
-
-    with err.status("counting tokens"):
-        quote, before = preview(run, settings.names, settings.namer, Bounds(limit)), spent(run)
-    out.print(f"{quote.masks:,} masks in {quote.prompts:,} prompts; nothing was asked", highlight=False)
-    if quote.prompts and quote.prompt_tokens:
-        each, saved = quote.prompt_tokens / quote.prompts, quote.shared_tokens / quote.prompt_tokens
-        out.print(
-            f"{each:,.0f} prompt tokens each, {quote.prompt_tokens:,} in all, of which a prefix cache saves "
-            f"{saved:.0%}; about {quote.generated_tokens:,} generated",
-            highlight=False,
-        )
-    kind = "this run's own rate" if quote.measured else "a declared rate"
-    if quote.hours is None:
-        out.print("no rate is known: set namer.tokens_per_second, or let --limit 200 measure one", highlight=False)
-    else:
-        out.print(f"about {quote.hours:,.2f} h at {quote.tokens_per_second:,.0f} tokens/s ({kind})", highlight=False)
-    if quote.gpu_hours is not None:
-        money = f", {quote.gpu_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
-        out.print(f"{quote.gpu_hours:,.2f} GPU-hours on {quote.gpus:g} GPUs{money}", highlight=False)
-    if before.masks:
-        out.print(
-            f"so far: {before.masks:,} masks answered in {before.seconds / 3600:,.2f} h, "
-            f"{before.gpu_hours:,.2f} GPU-hours",
-            highlight=False,
-        )
-
-
-def _pilot(run: Any, settings: Any, count: int, truth: Path | None) -> None:
-    from rich.table import Table
-
-    from pipeline import cluster
-    from stages import pilot
-
-    known = pilot.true_names(truth) if truth else {}
-    heads = ("layout", "masks", "named", "failed", "agrees", "tokens", "new", "s")
-    table = Table(*heads, *(("right", "similar") if known else ()), box=None, pad_edge=False)
-    with cluster.session(settings.cluster):
-        say = err.print
-        for trial in pilot.run_trials(run, count, settings.names, settings.namer, known, say):
-            cells = [f"{trial.named:.0%}", f"{trial.failed:.0%}", f"{trial.agreement:.0%}"]
-            cells += [f"{trial.prompt_tokens:,.0f}", f"{trial.new_tokens:,.0f}", f"{trial.seconds:.3f}"]
-            cells += [] if trial.accuracy is None else [f"{trial.accuracy:.3f}", f"{trial.similarity:.3f}"]
-            table.add_row(trial.layout, f"{trial.masks:,}", *cells)
-    out.print(table)
-    out.print(
-        "agrees: with the first layout; tokens, new (not shared within an image) and s: per mask; right: the true "
-        "name after normalisation; similar: mean cosine to it",
-        highlight=False,
-    )
-    if settings.namer.kind == "embedded":
-        out.print("embedded: an ImageNet classifier in place of a vision-language model", highlight=False)
-
-
-def _names(run: Any, settings: Any, redo: bool, limit: int | None, budget: float | None) -> None:
-    from pipeline import cluster
-    from pipeline.progress import meter
-    from stages import naming
-    from stages.naming_ledger import Progress, Watcher
-
-    def session() -> AbstractContextManager[cluster.Session]:
-        return cluster.session(settings.cluster)
-
-    with meter(err) as shown:
-
-        def advance(p: Progress) -> None:
-            tokens = p.tokens["prompt"] + p.tokens["generated"]
-            nameless = p.outcomes.total() - sum(p.outcomes[o] for o in ("named", "error", "quarantined"))
-            shown.advance(p.masks, {"tokens": tokens}, {"failed": p.outcomes["error"], "without a name": nameless})
-
-        watcher = Watcher(lambda masks: shown.start("naming", masks, "masks"), advance, shown.say)
-        bounds = naming.Bounds(limit, budget)
-        naming.build(run, settings.names, settings.namer, session, watcher, bounds=bounds, redo=redo)
-    _print_spent(run)
-
-
-def _print_spent(run: Any) -> None:
-    from stages.naming import Plan
-    from stages.naming_settings import STEP
-    from stages.quote import spent
-
-    plan, now = run.plan(STEP, Plan), spent(run)
-    if plan is not None and plan.quote.gpu_hours is not None:
-        out.print(f"quoted {plan.quote.gpu_hours:,.2f} GPU-hours for this run, used {now.gpu_hours:,.2f} so far in all")
-    if prompt := now.tokens.get("prompt"):
-        cached, shared = now.tokens["cached"], now.tokens["shared"]
-        told = f"{cached / prompt:.0%} from the prefix cache" if cached else f"{shared / prompt:.0%} shared in an image"
-        out.print(f"{prompt:,} prompt tokens, {told}", highlight=False)
 
 
 def _print_funnel(run: Any) -> None:
@@ -438,42 +353,6 @@ def _print_funnel(run: Any) -> None:
                 cells = ["", "", f"{count:,}", ""] if kind is level.dropped else ["", "", "", f"{count:,}"]
                 table.add_row(f"  [dim]{reason}[/]", *(f"[dim]{cell}[/]" for cell in cells))
     out.print(table)
-
-
-def _explain(run: Any) -> None:
-    from rich.table import Table
-
-    from pipeline.files import is_remote
-    from stages.area_report import CUTS, draw, gather, real_image
-
-    report, real = gather(run), real_image()
-    table = Table(
-        "min_area_ratio", "at 2250×1500 px", "removes", "of all", f"of one real image ({real.masks})", "", box=None
-    )
-    for column in table.columns[:5]:
-        column.justify = "right"
-    for cut in sorted({*CUTS, report.cut}):
-        share = report.below(cut) / max(report.total, 1)
-        here = cut == report.cut
-        table.add_row(
-            f"{cut:g}",
-            f"{cut * 2250 * 1500:,.0f} px",
-            f"{report.below(cut):,}",
-            f"{share:.1%}",
-            str(real.below.get(cut, "")),
-            f"{'█' * round(12 * share)}{' ◄ the cut' if here else ''}",
-            style="bold" if here else "",
-        )
-    out.print(f"{report.total:,} masks of {report.images:,} images, before any rule\n")
-    out.print(table)
-    out.print(
-        f"\nThe real image: {real.description}. It illustrates a cut; one image is no distribution.\n"
-        "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…",
-        highlight=False,
-    )
-    picture = Path("mask-sizes.png") if is_remote(run.folder.uri) else Path(run.folder.path, "mask-sizes.png")
-    draw(report, picture)
-    out.print(f"drawn: {picture}", highlight=False)
 
 
 def main() -> None:

@@ -68,6 +68,7 @@ def session(config: ClusterConfig) -> Iterator[Session]:
     Raises `UserError` when the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or a left-over thread of Ray Data starts another Ray
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every actor pool logs a harmless error line
     logging.getLogger("ray").setLevel(logging.ERROR)
     import ray

@@ -110,8 +110,11 @@ def fitted(size: Size, longest: int) -> Size:
 
 def scaled_mask(mask: npt.NDArray[np.bool_], size: Size) -> npt.NDArray[np.bool_]:
     """Scale a mask to `size` (width, height): pixels at least half covered, or if there are none, touched at all."""
-    cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
-    return cover >= 128 if (cover >= 128).any() else cover > 0
+    scaled = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) >= 128
+    if not scaled.any():  # by its places: a cover below 1/512 is rounded to none
+        y, x = np.nonzero(mask)
+        scaled[y * size[1] // mask.shape[0], x * size[0] // mask.shape[1]] = True
+    return scaled
 
 
 def marked(picture: Image.Image, mask: npt.NDArray[np.bool_]) -> Image.Image:
@@ -131,7 +134,8 @@ def outline(mask: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
     for axis in (0, 1):
         change = np.diff(mask, axis=axis)
         for shift in range(-reach + 1, reach + 1):
-            start, stop = max(shift, 0), min(mask.shape[axis], change.shape[axis] + shift)
+            start = max(shift, 0)
+            stop = max(start, min(mask.shape[axis], change.shape[axis] + shift))
             place = (slice(start, stop), slice(None))[:: 1 if axis == 0 else -1]
             source = (slice(start - shift, stop - shift), slice(None))[:: 1 if axis == 0 else -1]
             edge[place] |= change[source]

@@ -19,10 +19,15 @@ from stages import engines
 from stages.engines.base import Decoding, EngineConfig
 from stages.rendering import Piece
 
-_START = 3600.0
-"""Seconds for an engine to load its weights and give its first answer; a 72B model takes a quarter of an hour."""
+_START, _LOADING = 120.0, 3600.0
+"""Seconds to the first answer: for Ray to start its actors, and for an engine that loads weights first, of which a 72B
+model takes a quarter of an hour."""
 
 _BLOCK = 1 << 19  # bytes of prompts handed on together: a few, so that answers come in small portions
+_MEMORY = 256 << 20
+"""Bytes to render an image. Stated because Ray Data fuses steps that need the same: pictures would be made one after
+another inside the engine's process, and sixteen pieces at a time handed on as one."""
+
 _END = object()
 
 
@@ -46,42 +51,60 @@ def stream(
     context.target_max_block_size = _BLOCK
     context.log_internal_stack_trace_to_stdout = False
     asked = ray.data.from_arrow([pa.Table.from_pylist([piece._asdict()]) for piece in pieces])
-    prompts = asked.map_batches(render, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    prompts = asked.map_batches(render, batch_size=1, batch_format="pyarrow", num_cpus=1, memory=_MEMORY)
     if first.num_rows:
         prompts = ray.data.from_arrow(first).union(prompts)
     answers = engines.answers(prompts, engine, decoding)
-    start = max(_START, engine.patience) if engine.kind in ("vllm", "transformers") else engine.patience
+    start = max(engine.patience, _LOADING if engine.kind in ("vllm", "transformers") else _START)
     yield from _watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
 
 
-def _watched(tables: Iterator[pa.Table], start: float, patience: float) -> Iterator[pa.Table]:
-    """Pass tables on. Raises `UserError` when they fail or stop coming: for `start` seconds, later for `patience`."""
+def _watched(tables: Any, start: float, patience: float) -> Iterator[pa.Table]:
+    """Pass tables on. Raises `UserError` when they fail or stop coming: for `start` seconds, later for `patience`.
+
+    Closed early, it has Ray Data close the job behind the tables, unless that hangs; then the session's end does.
+    """
     ready: queue.Queue[Any] = queue.Queue(maxsize=4)
-
-    def pull() -> None:
-        try:
-            for table in tables:
-                ready.put(table)
-            ready.put(_END)
-        except BaseException as error:  # handed to the consumer, which is in another thread
-            ready.put(error)
-
-    threading.Thread(target=pull, daemon=True).start()
+    stop = threading.Event()
+    threading.Thread(target=_pull, args=(tables, ready, stop), daemon=True).start()
     wait = start
-    while True:
-        try:
-            item = ready.get(timeout=wait)
-        except queue.Empty:
-            raise UserError(
-                f"no answer has come for {wait:,.0f} s: the engine is taken for hung. What was answered is kept; run "
-                "the same command again."
-            ) from None
-        if item is _END:
-            return
-        if isinstance(item, BaseException):
-            raise UserError(f"{_cause(item)}\nWhat was answered is kept; run the same command again.") from item
-        wait = patience
-        yield item
+    try:
+        while True:
+            item = _next(ready, wait)
+            if item is _END:
+                return
+            wait = patience
+            yield item
+    finally:
+        stop.set()
+        while not ready.empty():  # let a puller that waits for room see it
+            ready.get_nowait()
+
+
+def _pull(tables: Any, ready: queue.Queue[Any], stop: threading.Event) -> None:
+    try:
+        source = iter(tables)
+        for table in source:
+            ready.put(table)
+            if stop.is_set():
+                source.close()  # a generator: this ends the job
+                return
+        ready.put(_END)
+    except BaseException as error:  # handed to the consumer, which is in another thread
+        ready.put(error)
+
+
+def _next(ready: queue.Queue[Any], wait: float) -> Any:
+    try:
+        item = ready.get(timeout=wait)
+    except queue.Empty:
+        raise UserError(
+            f"no answer has come for {wait:,.0f} s: the engine is taken for hung. What was answered is kept; run "
+            "the same command again."
+        ) from None
+    if isinstance(item, BaseException):
+        raise UserError(f"{_cause(item)}\nWhat was answered is kept; run the same command again.") from item
+    return item
 
 
 def _cause(error: BaseException) -> str:

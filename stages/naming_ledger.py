@@ -176,6 +176,7 @@ class Ledger:
             counts=self._counts(),
             facts={
                 "setting": msgspec.to_builtins(self._todo.setting),
+                "masks": len(self._rows["names"]),
                 "seconds": round(now - self._told, 3),
                 "gpu_hours": round(hours, 6),
                 "tokens": dict(self._tokens),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -122,7 +123,7 @@ def every_piece(masks: MaskPrints, chosen: npt.NDArray[np.bool_]) -> list[Piece]
     ids, place = masks.ids[chosen], masks.place[chosen]
     starts = np.flatnonzero(np.diff(place, prepend=-1))
     pieces = []
-    for start, stop in zip(starts, [*starts[1:], len(place)], strict=True):
+    for start, stop in pairwise([*starts, len(place)]):
         part, row_group = masks.places[place[start]]
         pieces.append(Piece(part, row_group, ids[start:stop].tolist()))
     return pieces

@@ -18,9 +18,9 @@ def qwen_size(size: Size, min_pixels: int, max_pixels: int) -> Size:
     Both sides become multiples of 28, the area is brought between `min_pixels` and `max_pixels`, the ratio of the
     sides is kept as well as that allows. Raises `ValueError` for a ratio above 200.
     """
-    if max(size) > _LONGEST_RATIO * min(size):
+    if _too_narrow(size):
         raise ValueError(f"a picture of {size[0]}×{size[1]} px is too narrow for Qwen2.5-VL")
-    width, height = (max(_FACTOR, round(side / _FACTOR) * _FACTOR) for side in size)
+    width, height = (round(side / _FACTOR) * _FACTOR for side in size)  # 0 up to 14 px: to be enlarged below
     area = size[0] * size[1]
     if width * height > max_pixels:
         scale = math.sqrt(area / max_pixels)
@@ -29,6 +29,10 @@ def qwen_size(size: Size, min_pixels: int, max_pixels: int) -> Size:
         scale = math.sqrt(min_pixels / area)
         width, height = (math.ceil(side * scale / _FACTOR) * _FACTOR for side in size)
     return width, height
+
+
+def _too_narrow(size: Size) -> bool:
+    return max(size) > _LONGEST_RATIO * min(size)
 
 
 _TEXT_TOKENS: dict[str, int] = {"shared+crop": 99, "overlay": 80, "crop": 80, "marks": 115, "cutout": 45}
@@ -44,8 +48,12 @@ def text_tokens(layout: str, regions: int, engine: EngineConfig) -> int:
 
 
 def image_tokens(sizes: Sequence[Size], engine: EngineConfig) -> int:
-    """Return the tokens of pictures of these sizes; 0 for the embedded engine, which has none."""
+    """Return the tokens of pictures of these sizes; 0 for the embedded engine, which has none.
+
+    A picture too narrow for Qwen2.5-VL counts 0: it is for the engine to refuse it, and others may take it.
+    """
     if not engine.has_tokens:
         return 0
-    scaled = (qwen_size(size, engine.min_pixels, engine.max_pixels) for size in sizes)
+    possible = (size for size in sizes if not _too_narrow(size))
+    scaled = (qwen_size(size, engine.min_pixels, engine.max_pixels) for size in possible)
     return sum(width * height // _FACTOR**2 for width, height in scaled)

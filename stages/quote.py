@@ -74,7 +74,7 @@ def spent(run: Run) -> Spent:
     for commit in commits:
         tokens.update(commit.facts["tokens"])
     return Spent(
-        sum(commit.rows.get("names", 0) for commit in commits),
+        sum(commit.facts["masks"] for commit in commits),
         sum(commit.facts["seconds"] for commit in commits),
         sum(commit.facts["gpu_hours"] for commit in commits),
         dict(tokens),

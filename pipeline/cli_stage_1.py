@@ -1,0 +1,159 @@
+"""Stage 1 for people: runs its steps, shows their progress, prints what came of them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import err, out, tell
+
+
+def make_masks(run: Any, settings: Any, redo: bool) -> None:
+    """Shards → masks, with a progress bar."""
+    from pipeline import cluster
+    from pipeline.progress import meter
+    from stages import manifest
+
+    def session() -> AbstractContextManager[cluster.Session]:
+        return cluster.session(settings.cluster)
+
+    with meter(err) as shown:
+        watcher = manifest.Watcher(
+            lambda title, size: shown.start(title, size / 1e6),
+            lambda p: shown.advance(p.bytes / 1e6, {"images": p.images, "masks": p.masks}),
+        )
+        manifest.build(run, settings.manifest, session, watcher, redo=redo)
+
+
+def show_quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
+    """Print what naming would cost; ask nothing."""
+    from stages.naming import Bounds, preview
+    from stages.quote import spent
+
+    with err.status("counting tokens"):
+        quote, before = preview(run, settings.names, settings.namer, Bounds(limit)), spent(run)
+    tell(f"{quote.masks:,} masks in {quote.prompts:,} prompts; nothing was asked")
+    if quote.prompts and quote.prompt_tokens:
+        each, saved = quote.prompt_tokens / quote.prompts, quote.shared_tokens / quote.prompt_tokens
+        out.print(
+            f"{each:,.0f} prompt tokens each, {quote.prompt_tokens:,} in all, of which a prefix cache saves "
+            f"{saved:.0%}; about {quote.generated_tokens:,} generated",
+            highlight=False,
+        )
+    kind = "this run's own rate" if quote.measured else "a declared rate"
+    if quote.hours is None:
+        tell("no rate is known: set namer.tokens_per_second, or let --limit 200 measure one")
+    else:
+        tell(f"about {quote.hours:,.2f} h at {quote.tokens_per_second:,.0f} tokens/s ({kind})")
+    if quote.gpu_hours is not None:
+        money = f", {quote.gpu_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
+        tell(f"{quote.gpu_hours:,.2f} GPU-hours on {quote.gpus:g} GPUs{money}")
+    if before.masks:
+        out.print(
+            f"so far: {before.masks:,} masks answered in {before.seconds / 3600:,.2f} h, "
+            f"{before.gpu_hours:,.2f} GPU-hours",
+            highlight=False,
+        )
+
+
+def try_layouts(run: Any, settings: Any, count: int, truth: Path | None) -> None:
+    """Print what every layout makes of a sample."""
+    from rich.table import Table
+
+    from pipeline import cluster
+    from stages import pilot
+
+    known = pilot.true_names(truth) if truth else {}
+    heads = ("layout", "masks", "named", "failed", "agrees", "tokens", "new", "s")
+    table = Table(*heads, *(("right", "similar") if known else ()), box=None, pad_edge=False)
+    with cluster.session(settings.cluster):
+        say = err.print
+        for trial in pilot.run_trials(run, count, settings.names, settings.namer, known, say):
+            cells = [f"{trial.named:.0%}", f"{trial.failed:.0%}", f"{trial.agreement:.0%}"]
+            cells += [f"{trial.prompt_tokens:,.0f}", f"{trial.new_tokens:,.0f}", f"{trial.seconds:.3f}"]
+            cells += [] if trial.accuracy is None else [f"{trial.accuracy:.3f}", f"{trial.similarity:.3f}"]
+            table.add_row(trial.layout, f"{trial.masks:,}", *cells)
+    out.print(table)
+    out.print(
+        "agrees: with the first layout; tokens, new (not shared within an image) and s: per mask; right: the true "
+        "name after normalisation; similar: mean cosine to it",
+        highlight=False,
+    )
+    if settings.namer.kind == "embedded":
+        tell("embedded: an ImageNet classifier in place of a vision-language model")
+
+
+def name_masks(run: Any, settings: Any, redo: bool, limit: int | None, budget: float | None) -> None:
+    """Masks → names, with a progress bar."""
+    from pipeline import cluster
+    from pipeline.progress import meter
+    from stages import naming
+    from stages.naming_ledger import Progress, Watcher
+
+    def session() -> AbstractContextManager[cluster.Session]:
+        return cluster.session(settings.cluster)
+
+    with meter(err) as shown:
+
+        def advance(p: Progress) -> None:
+            tokens = p.tokens["prompt"] + p.tokens["generated"]
+            nameless = p.outcomes.total() - sum(p.outcomes[o] for o in ("named", "error", "quarantined"))
+            shown.advance(p.masks, {"tokens": tokens}, {"failed": p.outcomes["error"], "without a name": nameless})
+
+        watcher = Watcher(lambda masks: shown.start("naming", masks, "masks"), advance, shown.say)
+        bounds = naming.Bounds(limit, budget)
+        naming.build(run, settings.names, settings.namer, session, watcher, bounds=bounds, redo=redo)
+    _show_spent(run)
+
+
+def _show_spent(run: Any) -> None:
+    """Print what naming has cost so far, beside its quote."""
+    from stages.naming import Plan
+    from stages.naming_settings import STEP
+    from stages.quote import spent
+
+    plan, now = run.plan(STEP, Plan), spent(run)
+    if plan is not None and plan.quote.gpu_hours is not None:
+        out.print(f"quoted {plan.quote.gpu_hours:,.2f} GPU-hours for this run, used {now.gpu_hours:,.2f} so far in all")
+    if prompt := now.tokens.get("prompt"):
+        cached, shared = now.tokens["cached"], now.tokens["shared"]
+        told = f"{cached / prompt:.0%} from the prefix cache" if cached else f"{shared / prompt:.0%} shared in an image"
+        tell(f"{prompt:,} prompt tokens, {told}")
+
+
+def explain_sizes(run: Any) -> None:
+    """Print and draw what the tiny-mask rule removes."""
+    from rich.table import Table
+
+    from pipeline.files import is_remote
+    from stages.area_report import CUTS, draw, gather, real_image
+
+    report, real = gather(run), real_image()
+    table = Table(
+        "min_area_ratio", "at 2250×1500 px", "removes", "of all", f"of one real image ({real.masks})", "", box=None
+    )
+    for column in table.columns[:5]:
+        column.justify = "right"
+    for cut in sorted({*CUTS, report.cut}):
+        share = report.below(cut) / max(report.total, 1)
+        here = cut == report.cut
+        table.add_row(
+            f"{cut:g}",
+            f"{cut * 2250 * 1500:,.0f} px",
+            f"{report.below(cut):,}",
+            f"{share:.1%}",
+            str(real.below.get(cut, "")),
+            f"{'█' * round(12 * share)}{' ◄ the cut' if here else ''}",
+            style="bold" if here else "",
+        )
+    out.print(f"{report.total:,} masks of {report.images:,} images, before any rule\n")
+    out.print(table)
+    out.print(
+        f"\nThe real image: {real.description}. It illustrates a cut; one image is no distribution.\n"
+        "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…",
+        highlight=False,
+    )
+    picture = Path("mask-sizes.png") if is_remote(run.folder.uri) else Path(run.folder.path, "mask-sizes.png")
+    draw(report, picture)
+    tell(f"drawn: {picture}")

@@ -1,0 +1,145 @@
+"""Self-contained HTML pages of regions: cards with a picture, filtered by group and by heading.
+
+What the cards say is not trusted: it comes from models and from files. All of it is escaped, text that could turn
+the direction of its neighbours is isolated and made visible, and the page's policy lets nothing run but the script
+of `gallery.html` and nothing load but the pictures inside the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline import images
+
+_QUALITY = 80
+_OUTLINE = (0, 0, 0, 255, 0, 0, 255, 255, 255)  # palette: nothing, red on the edge, white around it
+_LONGEST = 2000  # characters of a text; enough to judge an answer, too few to fill a page
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""Control, bidi and zero-width characters; the joiners stay, scripts and emoji are made with them."""
+
+
+class Picture(NamedTuple):
+    """Two pictures of one size: a JPEG, and a PNG that is laid over it until the reader asks for the clean one."""
+
+    clean: bytes
+    overlay: bytes
+
+
+class Card(NamedTuple):
+    """One region of a page."""
+
+    heading: str
+    """Empty where the region has none."""
+    group: str
+    """One of the page's groups."""
+    picture: Picture | str
+    """Or why there is none."""
+    lines: Sequence[tuple[str, str]]
+    """Label and text."""
+    badge: str = ""
+    """A warning, shown large."""
+
+
+class Page(NamedTuple):
+    """What is above and beside the cards."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    """Label and text."""
+    groups: dict[str, int]
+    """Rows per group in the whole table, not only among the cards."""
+    headings: dict[str, int]
+    """Rows of the whole table's most frequent headings, in the order shown."""
+
+
+def picture(clean: Image.Image, overlay: Image.Image) -> Picture:
+    """Encode a picture and what `outlined` made to lie over it."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    clean.save(jpeg, "JPEG", quality=_QUALITY, optimize=True)
+    overlay.save(png, "PNG", optimize=True, bits=2, transparency=0)
+    return Picture(jpeg.getvalue(), png.getvalue())
+
+
+def outlined(mask: npt.NDArray[np.bool_]) -> Image.Image:
+    """Draw the outline of a mask on nothing, outside the mask, so that it hides no thin region.
+
+    It is red, and white around the red, which tells it from a red surface.
+    """
+    pixels = np.zeros(mask.shape, np.uint8)
+    pixels[images.outline(mask, 4)] = 2
+    pixels[images.outline(mask, 3)] = 1
+    pixels[mask] = 0
+    drawn = Image.fromarray(pixels, "P")
+    drawn.putpalette(_OUTLINE)
+    return drawn
+
+
+def html(page: Page, cards: Sequence[Card]) -> str:
+    """Return the whole page."""
+    template = files("pipeline").joinpath("gallery.html").read_text(encoding="utf-8")
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    return Template(template).substitute(
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        title=_text(page.title),
+        facts="\n".join(_line(label, text) for label, text in page.facts),
+        groups=_buttons(page.groups, Counter(card.group for card in cards)),
+        headings=_buttons(page.headings, Counter(card.heading for card in cards)),
+        cards="\n".join(map(_card, cards)),
+        total=len(cards),
+    )
+
+
+def _text(text: str) -> str:
+    """Escape a text, cut it, and show what cannot be seen as its code point."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} … and {len(text) - _LONGEST:,} more characters"
+    return escape(_UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text))
+
+
+def _line(label: str, text: str) -> str:
+    return f"<div><dt>{_text(label)}</dt><dd><bdi>{_text(text)}</bdi></dd></div>"
+
+
+def _buttons(counts: dict[str, int], here: Counter[str]) -> str:
+    most = max(counts.values(), default=1)
+    return "\n".join(
+        f'<li><button type="button" value="{_text(name)}" style="--share: {count / most:.3f}"'
+        f"{'' if here[name] else ' disabled'}>"
+        f"<bdi>{_text(name)}</bdi> <small>{count:,}<span> · {here[name]:,} here</span></small></button></li>"
+        for name, count in counts.items()
+    )
+
+
+def _card(card: Card) -> str:
+    badge = f'<strong class="badge">{_text(card.badge)}</strong>' if card.badge else ""
+    heading = f"<bdi>{_text(card.heading)}</bdi>" if card.heading else f"<i>{_text(card.group)}</i>"
+    return (
+        f'<article data-group="{_text(card.group)}" data-heading="{_text(card.heading)}">{_shown(card.picture)}'
+        f"{badge}<h2>{heading}</h2><dl>{''.join(_line(label, text) for label, text in card.lines)}</dl></article>"
+    )
+
+
+def _shown(picture: Picture | str) -> str:
+    if isinstance(picture, str):
+        return f'<p class="picture">{_text(picture)}</p>'
+    layers = zip(("jpeg", "png"), picture, strict=True)
+    inner = "".join(
+        f'<img loading="lazy" decoding="async" alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+        for kind, data in layers
+    )
+    return f'<button type="button" class="picture" aria-label="hold: without the outline">{inner}</button>'

@@ -1,0 +1,97 @@
+"""Naming as a user runs it, on a Ray of its own, killed and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from named_shards import write_shard
+from naming_server import NamingServer
+from sa1b_shards import build, rows
+from test_end_to_end import WATCHDOG, rr7k, start
+
+from pipeline.run import Run
+
+IMAGES, MASKS = 12, 50
+SAME = ("mask_id", "image_id", "category", "raw", "logprob", "outcome", "prompt_tokens", "fingerprint", "model")
+
+
+@pytest.fixture
+def server() -> Iterator[NamingServer]:
+    running = NamingServer()
+    yield running
+    running.hanging = False
+    running.stop()
+
+
+@pytest.fixture
+def masks(run: Run, tmp_path: Path) -> Run:
+    """A run with its masks made and nothing named."""
+    build(run, write_shard(tmp_path, 0, IMAGES, MASKS))
+    return run
+
+
+def asking(server: NamingServer, run: Run, *more: object) -> tuple[object, ...]:
+    """The command that names a run's masks."""
+    settings = ("kind=openai", "model=m", f'urls=["{server.url}"]', "slots=16", "tries=6")
+    overrides = [word for setting in settings for word in ("--set", f"namer.{setting}")]
+    return ("stage-1", "names", "--run", run.folder.path, *overrides, *more)
+
+
+def answers(run: Run) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in SAME} for row in rows(run, "names")]
+
+
+def wait_for_names(run: Run, process: subprocess.Popen[str], more_than: int) -> None:
+    deadline = time.monotonic() + WATCHDOG
+    while run.dataset("names").count_rows() <= more_than and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
+    masks: Run, server: NamingServer, tmp_path: Path
+) -> None:
+    reference = Run(str(tmp_path / "reference"))
+    build(reference, tmp_path / "sa_000000.tar")
+    assert rr7k(*asking(server, reference)).returncode == 0
+    assert len(answers(reference)) == IMAGES * MASKS
+
+    server.delay, named = 0.1, 0
+    for _ in range(2):
+        process = start(*asking(server, masks))
+        wait_for_names(masks, process, named)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        committed = {row["category"] for row in rows(masks, "names")}
+        assert named < len(committed) < IMAGES * MASKS, "killed too early or too late to prove anything"
+        named = len(committed)
+        time.sleep(1)  # what the dead driver had asked is answered
+        server.answered.clear()
+    done = rr7k(*asking(server, masks))
+    assert done.returncode == 0, done.stderr
+    assert not committed & set(server.answered), "a committed mask was asked again"
+    assert answers(masks) == answers(reference)
+    assert len(pq.read_table(reference.folder.sub("names").path)) == IMAGES * MASKS
+
+
+def test_from_photographs_to_names_with_the_embedded_engine(tmp_path: Path) -> None:
+    shard, run = tmp_path / "sample", tmp_path / "run"
+    assert rr7k("sample-data", shard).returncode == 0
+    made = rr7k("stage-1", "--run", run, "--shards", shard, "--images", 1, "--limit", 20)
+    assert made.returncode == 0, made.stderr
+    named = rows(Run(str(run)), "names")
+    assert {(row["engine"], row["model"], row["layout"]) for row in named} == {("embedded", "embedded", "cutout")}
+    assert "efficientnet-lite2" in named[0]["revision"]
+    quoted = rr7k("stage-1", "names", "--run", run, "--dry-run")
+    assert "20 masks answered" in quoted.stdout
+    shown = rr7k("show", "names", "--run", run)
+    assert "20 of 20 names" in shown.stdout
+    assert "embedded (not a VLM)" in (run / "names.html").read_text()
