@@ -203,6 +203,11 @@ def stage_1(
     if explain:
         cli_stage_1.explain_sizes(target)
         return
+    of_names = {"--limit": limit, "--budget-gpu-hours": budget, "--dry-run": dry_run, "--pilot": pilot}
+    if step is Stage1Step.manifest and (given := [option for option, value in of_names.items() if value]):
+        raise UsageError(f"{', '.join(given)}: options of rr7k stage-1 names.")
+    if dry_run or pilot:
+        step = Stage1Step.names  # these are to change nothing
     named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
     if more and not shards:
         raise UsageError(f"unexpected {' '.join(more)}: name shards with --shards.")

@@ -25,6 +25,7 @@ LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout"
 
 _PROMPTS = Path(__file__).parent.parent / "data_manifests" / "prompts"
 _SMALLEST_WINDOW = 32  # px of the photograph; a region of one pixel is still shown with something around it
+_NARROWEST = 3  # times as long as wide: a twig's box alone would be a crop of a few pixels' height
 _CUTOUT_SCALE = 1.3  # reference/stack.md §6: the context crop that an ImageNet classifier names best
 _CUTOUT_PX = 288
 _COLOURS = (
@@ -276,9 +277,10 @@ def _squared(box: BoundingBox) -> BoundingBox:
 def _window(size: Size, box: BoundingBox, scale: float) -> Box:
     """Return the part of an image of `size` that shows what is in `box` at the middle of `scale` times that box."""
     x, y, across, down = box
+    least = max(_SMALLEST_WINDOW, scale * max(across + 1, down + 1) / _NARROWEST)
     sides = []
     for first, extent, limit in ((x, across + 1, size[0]), (y, down + 1, size[1])):
-        middle, reach = first + extent / 2, max(scale * extent, _SMALLEST_WINDOW) / 2
+        middle, reach = first + extent / 2, max(scale * extent, least) / 2
         start = min(max(0, int(middle - reach)), limit - 1)
         sides.append((start, max(start + 1, min(limit, int(np.ceil(middle + reach))))))
     (left, right), (top, bottom) = sides

@@ -64,7 +64,7 @@ def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
     assert rr7k(*asking(server, reference)).returncode == 0
     assert len(answers(reference)) == IMAGES * MASKS
 
-    server.delay, named = 0.1, 0
+    server.delay, named = 0.3, 0
     for _ in range(2):
         process = start(*asking(server, masks))
         wait_for_names(masks, process, named)
@@ -75,6 +75,7 @@ def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
         named = len(committed)
         time.sleep(1)  # what the dead driver had asked is answered
         server.answered.clear()
+    server.delay = 0
     done = rr7k(*asking(server, masks))
     assert done.returncode == 0, done.stderr
     assert not committed & set(server.answered), "a committed mask was asked again"

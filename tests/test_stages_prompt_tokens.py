@@ -35,7 +35,7 @@ def smart_resize(size: Size, min_pixels: int, max_pixels: int) -> Size:
     return width, height
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.tuples(sides, sides), st.integers(784, 200_000), st.integers(1, 200))
 def test_sizes_equal_those_of_transformers(size: Size, min_pixels: int, times: int) -> None:
     max_pixels = min_pixels * times

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 _BATCH = 16  # rows; a few run at a time in each task
+_AHEAD = 3  # times what fills the slots is at hand: an image's prompts come together and wait for one server
+_HOMES = 10_000  # images
 _ERROR_LENGTH = 500
 _ROW = pa.struct([ANSWERS.field(name) for name in Answer._fields])
 
@@ -36,8 +38,7 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
     except ImportError as error:
         raise UsageError(f"{error}: namer.kind = openai needs: pip install 'rr7k[models]'") from error
     slots = math.ceil(config.slots / config.replicas)
-    ahead = 2 if len(config.urls) == 1 else 4  # an image's prompts lie together and go to one address: the others wait
-    tasks = ahead * math.ceil(slots * len(config.urls) / _BATCH) + 1
+    tasks = _AHEAD * math.ceil(slots * len(config.urls) / _BATCH) + 1
     pool = ActorPoolStrategy(
         size=config.replicas, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=tasks
     )
@@ -59,6 +60,8 @@ class Asker:
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         self._clients = [_client(url, self._key, config, slots) for url in config.urls]
         self._free = [asyncio.Semaphore(slots) for _ in config.urls]
+        self._load = [0] * len(config.urls)  # prompts under way or waiting
+        self._homes: dict[int, int] = {}
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Answer a batch of `PROMPTS`."""
@@ -68,14 +71,25 @@ class Asker:
         return answered(batch, replies)
 
     async def _ask(self, parts: list[str | bytes], image_id: int) -> Answer:
-        server = image_id % len(self._clients)  # the same for all prompts of an image, which is then in its cache
-        async with self._free[server]:
-            started = time.perf_counter()
-            try:
+        server = self._home(image_id)
+        self._load[server] += 1
+        try:
+            async with self._free[server]:
+                started = time.perf_counter()
                 reply = await self._request(self._clients[server], parts)
                 return _answer(reply)._replace(seconds=time.perf_counter() - started)
-            except Exception as error:  # whatever a server can do costs one row
-                return Answer(error=self._told(error))
+        except Exception as error:  # whatever a server can do costs one row
+            return Answer(error=self._told(error))
+        finally:
+            self._load[server] -= 1
+
+    def _home(self, image_id: int) -> int:
+        """Return the server that has the image in its cache; for a new image, the one with the least to do."""
+        if image_id not in self._homes:
+            if len(self._homes) == _HOMES:
+                self._homes.pop(next(iter(self._homes)))
+            self._homes[image_id] = self._load.index(min(self._load))
+        return self._homes[image_id]
 
     async def _request(self, client: AsyncOpenAI, parts: list[str | bytes]) -> ChatCompletion:
         options: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from stages.engines.base import ANSWERS, Decoding, EngineConfig, chat_part
+from stages.engines.base import ANSWERS, PROMPTS, Answer, Decoding, EngineConfig, chat_part
 from stages.engines.transformers import checkpoint, resizing
 
 _SKIP = "skip"
@@ -78,44 +78,51 @@ def asked(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
     """Return the columns that the processor takes; it carries all others along, so the pictures are taken out there.
 
     A row that could not be rendered goes through as one token of text, since the processor has no way round it.
+    Nested values go as JSON: on the way, Arrow makes tensors of lists and adds to every dictionary, as None, the keys
+    that others have.
     """
     pieces = [part["text"] if part["image"] is None else part["image"] for part in row["parts"]]
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": decoding.max_tokens if pieces else 1}
     sampling["logprobs"] = 0  # of the chosen tokens alone
     if decoding.schema and pieces:
-        # As text: in a dictionary, Arrow fills what other rows have and this one lacks with None.
         sampling["structured_outputs"] = {"json": json.dumps(decoding.schema)}
     content = [chat_part(piece) for piece in pieces or [_SKIP]]
-    return {"parts": [], "messages": [{"role": "user", "content": content}], "sampling_params": sampling}
+    return {
+        "parts": None,
+        "subjects": None,
+        "kept": json.dumps({name: row[name] for name in _KEPT}),
+        "messages": [{"role": "user", "content": content}],
+        "sampling_params": sampling,
+    }
 
 
 def read(row: dict[str, Any]) -> dict[str, Any]:
     """Take the answer out of the processor's row; rows that failed do not come here."""
-    kept = {name: row[name] for name in _OWN}
-    if row["problem"]:
-        return kept
-    return {
-        **kept,
-        "text": row["generated_text"],
-        "logprob": _logprob(row["logprobs"]),
-        "prompt_tokens": row["num_input_tokens"],
-        "generated_tokens": row["num_generated_tokens"],
-        "seconds": row["time_taken_llm"],
-    }
+    answer = Answer(
+        text=row["generated_text"],
+        logprob=_logprob(row["logprobs"]),
+        prompt_tokens=row["num_input_tokens"],
+        generated_tokens=row["num_generated_tokens"],
+        seconds=row["time_taken_llm"],
+    )
+    return {"kept": row["kept"], "answer": json.dumps(answer._asdict())}
 
 
 def finished(rows: pa.Table) -> pa.Table:
     """Return rows of `ANSWERS`; of one that failed, what the processor says about it."""
-    known = [name for name in (*ANSWERS.names, _ERROR) if name in rows.column_names]
+    known = [name for name in ("kept", "answer", _ERROR) if name in rows.column_names]
     return pa.Table.from_pylist([_finished(row) for row in rows.select(known).to_pylist()], ANSWERS)
 
 
-def _finished(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "error": None if row["problem"] else row[_ERROR] or None}
-
-
-_OWN = ("prompt_id", "image_id", "shard", "subjects", "image_tokens", "shared_tokens", "problem", "reason")
+_KEPT = [name for name in ANSWERS.names if name in PROMPTS.names]
 _ERROR = "__inference_error__"  # a message, or "" in a row that went well
+
+
+def _finished(row: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(row["kept"])
+    if kept["problem"]:
+        return kept
+    return {**kept, "error": row[_ERROR]} if row[_ERROR] else {**kept, **json.loads(row["answer"])}
 
 
 def _logprob(steps: Sequence[dict[Any, Any]] | None) -> float | None:
