@@ -241,8 +241,8 @@ def share(spans: Sequence[Span], start: float, end: float, slots: int) -> float:
     return sum(max(0.0, min(span.end, end) - max(span.start, start)) for span in spans) / (end - start) / slots
 
 
-def main(most: int = 2) -> None:
-    """Print the figures."""
+def main(most: int = 1) -> None:
+    """Print the figures for 1 to `most` servers."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     console.print(
         f"servers: [bold]simulated[/], {ANSWER:.1f} s for an answer, {SLOTS} slots each; requests with pictures of "
