@@ -23,7 +23,7 @@ _START, _LOADING = 120.0, 3600.0
 """Seconds to the first answer: for Ray to start its actors, and for an engine that loads weights first, of which a 72B
 model takes a quarter of an hour."""
 
-_BLOCK = 1 << 19  # bytes of prompts handed on together: a few, so that answers come in small portions
+_BLOCK = 1 << 19  # bytes of prompts handed on together: few enough that answers come in small portions
 _MEMORY = 256 << 20
 """Bytes to render an image. Stated because Ray Data fuses steps that need the same: pictures would be made one after
 another inside the engine's process, and sixteen pieces at a time handed on as one."""

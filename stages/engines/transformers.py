@@ -23,10 +23,10 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
         import transformers  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error}: kind = transformers needs: pip install 'rr7k[models]'") from error
-    gpus = 1 if config.gpus else 0
+    source, gpus = checkpoint(config), 1 if config.gpus else 0
     return prompts.map_batches(
         Checkpoint,
-        fn_constructor_kwargs={"source": checkpoint(config), "config": config, "decoding": decoding},
+        fn_constructor_kwargs={"source": source, "config": config, "decoding": decoding},
         batch_size=config.batch,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=config.replicas),
@@ -76,7 +76,8 @@ class Checkpoint:
         pictures = [
             [Image.open(io.BytesIO(p)).convert("RGB") for p in parts if isinstance(p, bytes)] for parts in prompts
         ]
-        inputs = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt").to(self._device)
+        images = pictures if any(pictures) else None
+        inputs = self._processor(text=texts, images=images, padding=True, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             made = self._model.generate(
                 **inputs,
