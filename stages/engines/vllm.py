@@ -21,12 +21,13 @@ from stages.engines.transformers import checkpoint, resizing
 _SKIP = "skip"
 _PICTURES = 2  # in a prompt, at most
 _SEQUENCES, _TOKENS = 256, 8192
-"""At a time in a replica, and in one step of it. vLLM's defaults for offline use on a GPU of any size; an engine that
-is started by Ray would get 128 and 2048, and a prompt about an image is some 1,500 tokens to read and 10 to write."""
+"""At a time in a replica, and in a step of it: what vLLM 0.29 chooses for offline use on an A100
+(EngineArgs.get_batch_defaults). Started by Ray it would take 128 and 2048; a prompt is some 1,500 tokens to read and 10
+to write."""
 
 
 def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
-    """Ask vLLM. Raises `UsageError` when it is not installed."""
+    """Ask vLLM. Raises `UsageError` when it is not installed or there is no checkpoint."""
     if importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "kind = vllm needs vLLM, on machines with NVIDIA GPUs: pip install 'rr7k[pipeline,models,vllm]' there. "
@@ -51,7 +52,7 @@ def processor_config(config: EngineConfig) -> Any:
         model_source=source,
         engine_kwargs=_engine(source, config),
         batch_size=config.batch,
-        # So that there are always requests for all places, whatever the batch; Ray queues twice as many batches.
+        # Enough to fill the engine, whatever the batch; Ray Data keeps as many again waiting in front of it.
         max_concurrent_batches=max(8, math.ceil(_SEQUENCES / config.batch)),
         concurrency=(config.replicas, config.replicas),  # a plain number is the upper end of a range from 1
         # Ray's default "string" puts all pictures before all text, "openai" leaves them where they are.
@@ -68,7 +69,7 @@ def _engine(source: str, config: EngineConfig) -> dict[str, Any]:
         "max_num_seqs": _SEQUENCES,
         "max_num_batched_tokens": _TOKENS,
         "enable_prefix_caching": True,
-        "limit_mm_per_prompt": {"image": _PICTURES, "video": 0},  # memory is set aside for the largest of each
+        "limit_mm_per_prompt": {"image": _PICTURES, "video": 0},  # memory is set aside for each
         "mm_encoder_tp_mode": "data",
         "mm_processor_kwargs": resizing(source, config),
     }
