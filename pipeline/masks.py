@@ -33,39 +33,51 @@ def _sum_runs(
     data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32], area: Ints, total: Ints, malformed: Bools
 ) -> None:
     for i in range(len(offsets) - 1):
-        position, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        background = foreground = last_background = last_foreground = np.int64(0)
-        lowest = alphabet = longest = np.int64(0)  # each gathers a sign of damage over all runs
-        char = np.int64(0)
-        run = 0
+        chars = data[offsets[i] : offsets[i + 1]]
+        alphabet = np.uint8(0)
+        for char in chars:  # a loop of its own, which the compiler vectorises
+            alphabet |= np.uint8(char - np.uint8(48))
+        position, end = np.uint64(0), np.uint64(len(chars))
+        area[i] = total[i] = 0
+        malformed[i] = alphabet > 63 or end == 0 or (chars[-1] - 48) & 32 != 0  # the last says that more follows
+        if malformed[i]:
+            continue
+        sum_before = sum_here = before = previous = lowest = np.int64(0)
+        run, longest = 0, 0
         while position < end:
-            char = np.int64(data[position]) - 48
-            position += 1
-            alphabet |= char
-            value, shift = char & 31, np.int64(5)
-            while char & 32 and position < end:
-                char = np.int64(data[position]) - 48
-                position += 1
-                alphabet |= char
-                value |= (char & 31) << shift
-                shift += 5
-            longest = max(longest, shift)
-            value |= -((char >> 4) & 1) << shift  # sign
+            # Most runs have one to three characters; spelt out, they cost the fewest mispredicted jumps.
+            char = np.int64(chars[position]) - 48
+            position += np.uint64(1)
+            value = char << 59 >> 59  # five bits of two's complement, the lowest of a run first
+            if char & 32:
+                low = char & 31
+                char = np.int64(chars[position]) - 48
+                position += np.uint64(1)
+                value = low | (char << 59 >> 54)
+                if char & 32:
+                    low |= (char & 31) << 5
+                    char = np.int64(chars[position]) - 48
+                    position += np.uint64(1)
+                    value = low | (char << 59 >> 49)
+                    shift = 10
+                    while char & 32:
+                        low |= (char & 31) << shift
+                        shift += 5
+                        char = np.int64(chars[position]) - 48
+                        position += np.uint64(1)
+                        value = low | (char << 59 >> 59) << shift
+                    longest = max(longest, shift)
             # From the fourth run on, a run is stored as the difference to the run two before.
-            if run & 1:
-                last_foreground += value
-                foreground += last_foreground
-                lowest |= last_foreground
-            else:
-                value += last_background
-                background += value
-                lowest |= value
-                last_background = value if run else np.int64(0)
+            if run == 2:
+                before = np.int64(0)
+            value += before
+            before, previous = previous, value
+            lowest |= value  # negative once any was
+            sum_before, sum_here = sum_here, sum_before + value
             run += 1
-        area[i] = foreground
-        total[i] = foreground + background
-        unfinished = char & 32 != 0
-        malformed[i] = alphabet & ~63 or lowest < 0 or longest > _LONGEST_RUN_BITS or unfinished or run == 0
+        area[i] = sum_before if run & 1 else sum_here
+        total[i] = sum_before + sum_here
+        malformed[i] = lowest < 0 or longest >= _LONGEST_RUN_BITS
 
 
 def run_sums(counts: pa.StringArray) -> RunSums:
