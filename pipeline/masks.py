@@ -139,6 +139,14 @@ def iou_matrix(counts: list[str], height: int, width: int) -> npt.NDArray[np.flo
     return np.asarray(coco.iou(rles, rles, [False] * len(rles)), np.float64).reshape(len(rles), len(rles))
 
 
+def iou_between(first: list[str], second: list[str], height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return the (N, M) intersection-over-union of N masks and M others of one image, without decoding them."""
+    if not first or not second:  # pycocotools returns an empty list then
+        return np.zeros((len(first), len(second)))
+    ours, theirs = ([{"size": [height, width], "counts": t.encode()} for t in texts] for texts in (first, second))
+    return np.asarray(coco.iou(ours, theirs, [False] * len(theirs)), np.float64)
+
+
 def encode(pixels: npt.NDArray[np.bool_]) -> str:
     """Encode a boolean (height, width) mask as COCO compressed RLE."""
     return str(coco.encode(np.asfortranarray(pixels, np.uint8))["counts"].decode())
