@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import cli_stage_1
+from pipeline import cli_categories, cli_stage_1
+from pipeline.cli_options import RunOption
 from pipeline.console import err, out, tell
 from pipeline.errors import UsageError, UserError
 
@@ -35,9 +36,10 @@ app.add_typer(show_app, name="show")
 models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify the models that the pipeline uses.")
 app.add_typer(models_app, name="models")
 
+app.add_typer(cli_categories.app, name="categories")
+
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-RunOption = Annotated[str, typer.Option("--run", help="Run folder: a local path, s3://… or gs://…", show_default=False)]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster.", show_default=False)
 ]
@@ -56,7 +58,7 @@ PilotOption = Annotated[
 ]
 TruthOption = Annotated[
     Path | None,
-    typer.Option(help="names: true names for --pilot, Parquet of mask_id and category.", show_default=False),
+    typer.Option(help="True names, for --pilot and pairs --explain: Parquet of mask_id, category.", show_default=False),
 ]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="names: ask about so many more masks.", show_default="all")
@@ -74,6 +76,8 @@ class Stage1Step(StrEnum):
 
     manifest = "manifest"
     names = "names"
+    ground = "ground"
+    pairs = "pairs"
 
 
 def load_config(config_file: str | None, overrides: list[str]) -> Any:
@@ -82,14 +86,18 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
 
     from pipeline.config import ClusterConfig, Section, load
     from stages.engines.base import EngineConfig
+    from stages.grounded_sam import GroundConfig
     from stages.manifest import ManifestConfig
     from stages.naming_settings import NamesConfig
+    from stages.pairing import PairsConfig
 
     sections: dict[str, type[BaseModel]] = {
         "cluster": ClusterConfig,
         "manifest": ManifestConfig,
         "names": NamesConfig,
         "namer": EngineConfig,
+        "ground": GroundConfig,
+        "pairs": PairsConfig,
     }
     fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
     return load(create_model("Config", __base__=Section, **fields), config_file, overrides)
@@ -179,7 +187,8 @@ def stage_1(
     overrides: SetOption = None,
     workers: WorkersOption = None,
     explain: Annotated[
-        bool, typer.Option(help="Show what the tiny-mask rule removes, at several cuts; read nothing.")
+        bool,
+        typer.Option(help="manifest: what the tiny-mask rule removes at several cuts. pairs: the long tail. No work."),
     ] = False,
     redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
     limit: LimitOption = None,
@@ -189,11 +198,15 @@ def stage_1(
     pilot: PilotOption = None,
     truth: TruthOption = None,
 ) -> None:
-    """Stage 1: find the masks worth naming in SA-1B shards, and name them.
+    """Stage 1: find the masks worth naming in SA-1B shards, name them twice, and make pairs of mask and category.
 
     [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
 
     [bold]names[/]: masks → names. Shows each region to a vision-language model ([bold]namer.*[/] says which).
+
+    [bold]ground[/]: images → second names, by Grounding DINO and SAM ([bold]ground.*[/]); left out where none is set.
+
+    [bold]pairs[/]: names → pairs. Compares the opinions, by the rules in [bold]pairs.*[/]; asks no model.
 
     Stop it at any time and give the same command again. More shards or more images later add rows and redo none.
     """
@@ -201,34 +214,35 @@ def stage_1(
 
     target = Run(run)
     if explain:
-        cli_stage_1.explain_sizes(target)
+        if step is Stage1Step.pairs:
+            cli_stage_1.explain_pairs(target, truth)
+        else:
+            cli_stage_1.explain_sizes(target)
         return
     of_names = {"--limit": limit, "--budget-gpu-hours": budget, "--dry-run": dry_run, "--pilot": pilot}
-    if step is Stage1Step.manifest and (given := [option for option, value in of_names.items() if value]):
+    if step not in (None, Stage1Step.names) and (given := [option for option, value in of_names.items() if value]):
         raise UsageError(f"{', '.join(given)}: options of rr7k stage-1 names.")
-    if dry_run or pilot:
-        step = Stage1Step.names  # these are to change nothing
-    named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
     if more and not shards:
         raise UsageError(f"unexpected {' '.join(more)}: name shards with --shards.")
+    named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
     named += [f"manifest.images={images}"] if images else []
     named += [f"manifest.seed={seed}"] if seed is not None else []
     named += [f"cluster.workers={workers}"] if workers else []
     settings = load_config(config, [*(overrides or []), *named])
-    if step in (None, Stage1Step.manifest):
-        cli_stage_1.make_masks(target, settings, redo)
-    if step in (None, Stage1Step.names):
-        if pilot:
-            cli_stage_1.try_layouts(target, settings, pilot, truth)
-        elif dry_run:
-            cli_stage_1.show_quote(target, settings, limit, price)
-        else:
-            cli_stage_1.name_masks(target, settings, redo, limit, budget)
-        if pilot or dry_run:
-            return
+    if pilot or dry_run:
+        cli_stage_1.preview_names(target, settings, pilot, truth, limit, price)
+        return
+    work = {
+        Stage1Step.manifest: lambda: cli_stage_1.make_masks(target, settings, redo),
+        Stage1Step.names: lambda: cli_stage_1.name_masks(target, settings, redo, limit, budget),
+        Stage1Step.ground: lambda: cli_stage_1.ground_masks(target, settings, redo, alone=step is not None),
+        Stage1Step.pairs: lambda: cli_stage_1.make_pairs(target, settings.pairs),
+    }
+    for name in [step] if step else work:
+        work[name]()
     _print_funnel(target)
-    look = "stage-1 manifest --explain" if step is Stage1Step.manifest else "show names"
-    tell(f"next: rr7k {look} --run {run}")
+    looks = {Stage1Step.manifest: "stage-1 manifest --explain", Stage1Step.names: "show names"}
+    tell(f"next: rr7k {looks.get(step, 'show pairs') if step else 'show pairs'} --run {run}")
 
 
 @app.command()
@@ -316,6 +330,21 @@ def show_names(
     out.print(
         "One file, opens in any browser. Hover or press a picture to see it without the outline.", highlight=False
     )
+
+
+@show_app.command("pairs")
+def show_pairs(
+    run: RunOption,
+    samples: Annotated[int, typer.Option(min=1, help="Regions on the page.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+) -> None:
+    """Write a page of sampled regions by category, with every namer's opinion and the rule that decided."""
+    from pipeline.run import Run
+    from stages.pair_gallery import write
+
+    with err.status("drawing regions"):
+        page = write(Run(run), samples, seed)
+    tell(f"{page.path}: {page.shown:,} of {page.total:,} pairs")
 
 
 @config_app.command("show")

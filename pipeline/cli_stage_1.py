@@ -26,7 +26,17 @@ def make_masks(run: Any, settings: Any, redo: bool) -> None:
         manifest.build(run, settings.manifest, session, watcher, redo=redo)
 
 
-def show_quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
+def preview_names(
+    run: Any, settings: Any, pilot: int | None, truth: Path | None, limit: int | None, price: float | None
+) -> None:
+    """Try the layouts on a sample, or only say what naming would cost."""
+    if pilot:
+        _try_layouts(run, settings, pilot, truth)
+    else:
+        _show_quote(run, settings, limit, price)
+
+
+def _show_quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
     """Print what naming would cost; ask nothing."""
     from stages.naming import Bounds, preview
     from stages.quote import spent
@@ -57,7 +67,7 @@ def show_quote(run: Any, settings: Any, limit: int | None, price: float | None) 
         )
 
 
-def try_layouts(run: Any, settings: Any, count: int, truth: Path | None) -> None:
+def _try_layouts(run: Any, settings: Any, count: int, truth: Path | None) -> None:
     """Print what every layout makes of a sample."""
     from rich.table import Table
 
@@ -89,7 +99,7 @@ def name_masks(run: Any, settings: Any, redo: bool, limit: int | None, budget: f
     from pipeline import cluster
     from pipeline.progress import meter
     from stages import naming
-    from stages.naming_ledger import Progress, Watcher
+    from stages.ledger import Progress, Watcher
 
     def session() -> AbstractContextManager[cluster.Session]:
         return cluster.session(settings.cluster)
@@ -120,6 +130,96 @@ def _show_spent(run: Any) -> None:
         cached, shared = now.tokens["cached"], now.tokens["shared"]
         told = f"{cached / prompt:.0%} from the prefix cache" if cached else f"{shared / prompt:.0%} shared in an image"
         tell(f"{prompt:,} prompt tokens, {told}")
+
+
+def ground_masks(run: Any, settings: Any, redo: bool, *, alone: bool) -> None:
+    """Images → second names, with a progress bar; left out where there is nobody to give them."""
+    from pipeline import cluster
+    from pipeline.errors import UsageError
+    from pipeline.progress import meter
+    from stages import grounded_sam, naming, naming_settings, phrases
+    from stages.ledger import Progress, Watcher
+    from stages.remembering import inherited
+
+    config = inherited(run, grounded_sam.STEP, settings.ground)
+    names, engine = naming.inherited(run, settings.names, settings.namer)
+    if engine.kind == "embedded" or not config.wanted:
+        why = (
+            "the names are embedded, and its second opinion would be self-made"
+            if engine.kind == "embedded"
+            else ("ground.detector and ground.segmenter are not set")
+        )
+        if alone:
+            raise UsageError(f"no second opinion can be had: {why}.")
+        tell(f"ground: left out, {why}; every agreement is only-one")
+        return
+
+    def session() -> AbstractContextManager[cluster.Session]:
+        return cluster.session(settings.cluster)
+
+    for title, unit in (("listing", "images"), ("grounding", "masks")):
+        with meter(err) as shown:
+
+            def advance(p: Progress, bar: Any = shown) -> None:
+                told = {"failed": p.outcomes["error"], "without a name": p.outcomes["none"] + p.outcomes["unmatched"]}
+                bar.advance(p.masks, {}, told)
+
+            def start(count: int, bar: Any = shown, title: str = title, unit: str = unit) -> None:
+                bar.start(title, count, unit)
+
+            watcher = Watcher(start, advance, shown.say)
+            if title == "listing":
+                phrases.build(run, names, engine, session, watcher, redo=redo)
+            else:
+                grounded_sam.build(run, config, naming_settings.STEP, session, watcher, redo=redo)
+
+
+def make_pairs(run: Any, config: Any) -> None:
+    """Names → pairs, and what came of it."""
+    from stages import pairing
+
+    with err.status("comparing names"):
+        made = pairing.build(run, config, tell)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(made.dropped.items()))
+    tell(f"{made.pairs:,} pairs{'' if made.rewritten else ' (nothing has changed)'}; dropped: {dropped or 'none'}")
+
+
+def explain_pairs(run: Any, truth: Path | None) -> None:
+    """Print and draw how many regions each category has; with true names, how often the pairs are right."""
+    from rich.table import Table
+
+    from pipeline.files import is_remote
+    from stages.frequency_report import draw, gather
+
+    report = gather(run)
+    table = Table("rank", "category", "pairs", box=None, pad_edge=False)
+    for rank, (name, count) in enumerate(report.counts.items(), 1):
+        if rank <= 10:
+            table.add_row(str(rank), name, f"{count:,}")
+    out.print(table, markup=False)
+    agreements = ", ".join(f"{name} {count:,}" for name, count in report.agreements.items())
+    out.print(
+        f"{report.pairs:,} pairs in {len(report.counts):,} categories: {report.half():,} hold half of the pairs, "
+        f"{report.once():,} have one. Agreement: {agreements}; flagged {report.flagged:,}.",
+        highlight=False,
+    )
+    picture = Path("frequencies.png") if is_remote(run.folder.uri) else Path(run.folder.path, "frequencies.png")
+    draw(report, picture)
+    tell(f"drawn: {picture}")
+    if truth:
+        _show_accuracy(run, truth)
+
+
+def _show_accuracy(run: Any, truth: Path) -> None:
+    from rich.table import Table
+
+    from stages.pair_accuracy import measure
+    from stages.pilot import true_names
+
+    table = Table("agreement", "pairs with a true name", "right", "similarity", box=None, pad_edge=False)
+    for found in measure(run, true_names(truth)):
+        table.add_row(found.agreement, f"{found.pairs:,}", f"{found.right:.1%}", f"{found.similarity:.3f}")
+    out.print(table)
 
 
 def explain_sizes(run: Any) -> None:

@@ -236,7 +236,7 @@ class Run:
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{folder.uri}: cannot read table {table} ({error}).") from error
         tables.check(dataset.schema, table, folder.uri)
-        return dataset
+        return dataset.replace_schema(tables.SCHEMAS[table])
 
     def rows_on_disk(self, table: str) -> int:
         """Count the rows of a table by the footers of its parts, not by what was recorded of them."""

@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 
-VERSION = 1
-"""Version of the schemas below, written into every file; raised when a column changes."""
+VERSION = 2
+"""Version of the schemas below, written into every file; raised when a column changes.
+
+2: names got `score` and `iou`. A file of an older version opens: what it lacks is null."""
 
 
 def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
@@ -71,21 +73,57 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _field("mask_id", pa.int64(), "key into masks"),
             _field("image_id", pa.int64(), "key into images"),
-            _field("namer", _LABEL, "who named it: vlm or detector; one row per mask and namer"),
+            _field("namer", _LABEL, "who named it: vlm, grounded-sam, or another; one row per mask and namer"),
             _field("outcome", _LABEL, "named, or why there is no category (stages/answers.py)"),
             _field("category", pa.string(), "the name, normalised (pipeline/labels.py)", nullable=True),
             _field("raw", pa.large_string(), "the whole answer; of a prompt about several regions as well"),
             _field("logprob", pa.float64(), "log probability of the generated text, where told", nullable=True),
+            _field("score", pa.float64(), "a detector's confidence in its box and phrase, 0 to 1", nullable=True),
+            _field("iou", pa.float64(), "of the detector's mask and this one, 0 to 1", nullable=True),
             _field("prompt_tokens", pa.int64(), "of the prompt, divided by its regions", nullable=True),
             _field("cached_tokens", pa.int64(), "of those, taken from the engine's prefix cache", nullable=True),
             _field("generated_tokens", pa.int64(), "of the answer, divided by the prompt's regions", nullable=True),
             _field("seconds", pa.float64(), "from asking to answer, divided by the prompt's regions", nullable=True),
-            _field("engine", _LABEL, "kind of engine: embedded, transformers, openai, vllm"),
-            _field("model", _LABEL, "name of the model"),
+            _field("engine", _LABEL, "kind of engine: embedded, transformers, openai, vllm, detector"),
+            _field("model", _LABEL, "name of the model; of a detector and a segmenter, joined by +"),
             _field("revision", _LABEL, "its revision, empty if not known"),
-            _field("layout", _LABEL, "how the region was shown"),
+            _field("layout", _LABEL, "how the region was shown; of a detector, where its phrase is from"),
             _field("prompt", _LABEL, "hash of the question's text"),
             _field("fingerprint", pa.int64(), "hash of mask, prompt, model, decoding and renderer"),
+        ]
+    ),
+    "phrases": pa.schema(
+        [
+            _field("image_id", pa.int64(), "key into images; one row per image"),
+            _field("mask_id", pa.int64(), "the image's first mask, which stood for it when it was asked about"),
+            _field("outcome", _LABEL, "listed, or none: no name in the answer"),
+            _field("phrases", pa.list_(pa.string()), "the names listed, normalised, distinct, in their order"),
+            _field("raw", pa.large_string(), "the whole answer"),
+            _field("engine", _LABEL, "kind of engine"),
+            _field("model", _LABEL, "name of the model"),
+            _field("revision", _LABEL, "its revision, empty if not known"),
+            _field("prompt", _LABEL, "hash of the question's text"),
+            _field("fingerprint", pa.int64(), "hash of the first mask, question, model, decoding and renderer"),
+        ]
+    ),
+    "pairs": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "key into masks; one row per mask that has a category"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("category", pa.string(), "the canonical name (pipeline/categories.py)"),
+            _field("namer", _LABEL, "whose name it is"),
+            _field("namers", pa.list_(pa.string()), "all who named the mask, the most trusted first"),
+            _field("raw_names", pa.list_(pa.string()), "their names, as in names"),
+            _field("names", pa.list_(pa.string()), "the same, canonical"),
+            _field("agreement", _LABEL, "same, synonym, related (hypernym or part), different, only-one"),
+            _field("similarity", pa.float64(), "cosine of the first two names, -1 to 1", nullable=True),
+            _field("confidence", pa.float64(), "of the name chosen, by its namer, 0 to 1", nullable=True),
+            _field("score", pa.float64(), "the detector's, where it named the mask", nullable=True),
+            _field("iou", pa.float64(), "the detector's, where it named the mask", nullable=True),
+            _field("rule", _LABEL, "the rule of the configuration that decided"),
+            _field("flagged", pa.bool_(), "to be shown to people first"),
+            _field("engines", pa.list_(pa.string()), "kinds of engine behind the names"),
+            _field("fingerprint", pa.int64(), "hash of the names' fingerprints, the rules and the category table"),
         ]
     ),
     "failures": pa.schema(
@@ -123,7 +161,7 @@ def check(schema: pa.Schema, name: str, where: str) -> None:
         raise UserError(
             f"{where}: table {name} has schema version {found}, this rr7k reads up to {VERSION}. Update rr7k."
         )
-    missing = [field.name for field in SCHEMAS[name] if field.name not in schema.names]
+    missing = [field.name for field in SCHEMAS[name] if field.name not in schema.names and not field.nullable]
     if missing:
         raise UserError(f"{where}: not a {name} table of version {VERSION}: missing {', '.join(missing)}.")
 

@@ -19,7 +19,7 @@ from stages import engines
 from stages.engines.base import Decoding, EngineConfig
 from stages.rendering import Piece
 
-_START, _LOADING = 120.0, 3600.0
+_START, LOADING = 120.0, 3600.0
 """Seconds to the first answer: for Ray to start its actors, and for an engine that loads weights first, of which a 72B
 model takes a quarter of an hour."""
 
@@ -43,6 +43,19 @@ def stream(
     Needs a running Ray. Raises `UserError` when a task fails, or when no answer comes for `engine.patience` seconds.
     """
     import ray
+
+    quiet()
+    asked = ray.data.from_arrow([pa.Table.from_pylist([piece._asdict()]) for piece in pieces])
+    prompts = asked.map_batches(render, batch_size=1, batch_format="pyarrow", num_cpus=1, memory=_MEMORY)
+    if first.num_rows:
+        prompts = ray.data.from_arrow(first).union(prompts)
+    answers = engines.answers(prompts, engine, decoding)
+    start = max(engine.patience, LOADING if engine.kind in ("vllm", "transformers") else _START)
+    yield from watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
+
+
+def quiet() -> None:
+    """Have Ray Data work in small blocks and keep its progress to itself."""
     from ray.data import DataContext
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -50,16 +63,9 @@ def stream(
     context.enable_progress_bars = False
     context.target_max_block_size = _BLOCK
     context.log_internal_stack_trace_to_stdout = False
-    asked = ray.data.from_arrow([pa.Table.from_pylist([piece._asdict()]) for piece in pieces])
-    prompts = asked.map_batches(render, batch_size=1, batch_format="pyarrow", num_cpus=1, memory=_MEMORY)
-    if first.num_rows:
-        prompts = ray.data.from_arrow(first).union(prompts)
-    answers = engines.answers(prompts, engine, decoding)
-    start = max(engine.patience, _LOADING if engine.kind in ("vllm", "transformers") else _START)
-    yield from _watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
 
 
-def _watched(tables: Any, start: float, patience: float) -> Iterator[pa.Table]:
+def watched(tables: Any, start: float, patience: float) -> Iterator[pa.Table]:
     """Pass tables on. Raises `UserError` when they fail or stop coming: for `start` seconds, later for `patience`.
 
     Closed early, it has Ray Data close the job behind the tables, unless that hangs; then the session's end does.

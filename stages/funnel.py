@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.funnel import Level
 from pipeline.run import Commit, Run
-from stages import answers, naming_settings
+from stages import answers, grounded_sam, naming_settings, pairing
 from stages.manifest import Plan, outstanding
 from stages.shard_tasks import INDEX, READ, STEP
 
@@ -25,7 +25,10 @@ def levels(run: Run) -> list[Level]:
         return []
     indexed, read = list(run.commits(INDEX).values()), list(run.commits(READ).values())
     found = [_shards(plan, indexed), _images(run, plan, indexed, read), _masks(run, read)]
-    return [*found, _names(run)] if naming_settings.STEP in run.steps() else found
+    steps = run.steps()
+    later = {naming_settings.STEP: "names", grounded_sam.STEP: "grounded"}
+    found += [_names(run, name, step) for step, name in later.items() if step in steps]
+    return [*found, _pairs(run)] if pairing.STEP in steps else found
 
 
 def _shards(plan: Plan, indexed: list[Commit]) -> Level:
@@ -57,23 +60,49 @@ def _masks(run: Run, read: list[Commit]) -> Level:
     )
 
 
-def _names(run: Run) -> Level:
+def _names(run: Run, name: str, step: str) -> Level:
     """Masks by what their name came to; answers about masks that are no longer in the run are not counted."""
     masks = run.dataset("masks").to_table(columns=["mask_id"])["mask_id"]
-    answered = run.dataset("names", naming_settings.STEP).to_table(columns=["mask_id", "outcome"])
+    answered = run.dataset("names", step).to_table(columns=["mask_id", "outcome"])
     answered = answered.filter(pc.is_in(answered["mask_id"], masks))
     outcomes = Counter(answered["outcome"].to_pylist())
-    refused = run.dataset("quarantine", naming_settings.STEP).to_table(columns=["input", "reason"])
-    refused_ids = pa.array([int(name.removeprefix("mask:")) for name in refused["input"].to_pylist()], pa.int64())
+    refused_ids, reasons = _refused(run, step)
     there = pc.is_in(refused_ids, masks)
     known = pa.chunked_array([*answered["mask_id"].chunks, refused_ids])
     return Level(
-        "names",
+        name,
         len(masks),
         outcomes.pop(answers.Outcome.NAMED, 0),
         dropped=_some(outcomes),
-        quarantined=_some(Counter(refused.filter(there)["reason"].to_pylist())),
+        quarantined=_some(Counter(reasons.filter(there).to_pylist())),
         pending=pc.sum(pc.invert(pc.is_in(masks, known))).as_py() or 0,
+    )
+
+
+def _refused(run: Run, step: str) -> tuple[pa.Array, pa.ChunkedArray]:
+    """Return the masks that a naming step quarantined, and why."""
+    refused = run.dataset("quarantine", step).to_table(columns=["input", "reason"])
+    ids = [int(name.removeprefix("mask:")) for name in refused["input"].to_pylist()]
+    return pa.array(ids, pa.int64()), refused["reason"]
+
+
+def _pairs(run: Run) -> Level:
+    """Masks by whether they have a category; all are pending once names have come that the pairs do not know."""
+    masks = run.dataset("masks").to_table(columns=["mask_id"])["mask_id"]
+    commit = run.commits(pairing.STEP)[pairing.STEP]
+    if commit.facts["made_from"] != pairing.made_from(run):
+        return Level("pairs", len(masks), 0, pending=len(masks))
+    named = pc.is_in(masks, run.dataset("names").to_table(columns=["mask_id"])["mask_id"])
+    refused = [_refused(run, step)[0] for step in run.steps() if step.startswith("names-")]
+    nameless = masks.filter(pc.invert(named))
+    given_up = pc.sum(pc.is_in(nameless, pa.chunked_array(refused, pa.int64()))).as_py() or 0
+    return Level(
+        "pairs",
+        len(masks),
+        run.rows_on_disk("pairs"),
+        dropped=_reasons([commit], "pairs.dropped."),
+        quarantined=_some({"no-name": given_up}),
+        pending=len(nameless) - given_up,
     )
 
 

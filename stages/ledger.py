@@ -1,4 +1,4 @@
-"""Answers become rows of `names`, `failures` and `quarantine`, and are committed every few seconds."""
+"""Answers become rows of a table, of `failures` and `quarantine`, and are committed every few seconds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,10 @@ import pyarrow as pa
 from pipeline import files, tables
 from pipeline.errors import UserError
 from pipeline.run import Run
-from stages import answers
-from stages.engines.base import EngineConfig
-from stages.naming_settings import NAMER, STEP, NamesConfig
-from stages.naming_todo import Todo
 from stages.rendering import SHARD_UNREADABLE
+from stages.todo import Todo
 
 _TOKENS = ("prompt", "cached", "generated", "image", "shared")
-TABLES = ["names", "failures", "quarantine"]
 _COMMIT_EVERY = (2.0, 60.0)
 """Seconds between commits, least and most; in between, 1 % of the time so far. So a killed run has lost at most a
 hundredth of its work, and a run of a day makes a few thousand commits, not tens of thousands."""
@@ -50,20 +46,38 @@ class Watcher:
     """Given a line for people."""
 
 
-def parse(answer: Mapping[str, Any], config: NamesConfig) -> list[answers.Parsed]:
-    """Read the names of its regions out of a row of `ANSWERS`, in the order they were asked about."""
-    if config.layout == "marks":
-        return answers.parse_numbered(answer["text"], len(answer["subjects"]))
-    return [answers.parse(answer["text"])]
+Answer = Mapping[str, Any]
+"""A row of what was answered: prompt_id, image_id, shard, subjects (mask ids), problem, reason, error, and more."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A step that asks about masks and keeps the answers."""
+
+    step: str
+    name: str
+    """Column `namer`."""
+    table: str
+    """Where answers go: `names`, one row a mask, or `phrases`, one row an image."""
+    rows: Callable[[Answer], list[dict[str, Any]]]
+    """Makes rows of the table out of an answer, of each subject in turn or of the image, all but the fingerprint."""
+    tries: int
+    """Runs in which an answer may fail to come before the mask is given up."""
+    gpus: float = 0
+
+    @property
+    def tables(self) -> list[str]:
+        """What the step writes."""
+        return [self.table, "failures", "quarantine"]
 
 
 class Ledger:
     """Turns answers into rows and commits them."""
 
-    def __init__(self, run: Run, todo: Todo, config: NamesConfig, engine: EngineConfig) -> None:
-        self._run, self._todo, self._config, self._engine = run, todo, config, engine
-        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        self._number = max((int(key) for key in run.commits(STEP)), default=-1) + 1
+    def __init__(self, run: Run, todo: Todo, asker: Asker) -> None:
+        self._run, self._todo, self._asker = run, todo, asker
+        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in asker.tables}
+        self._number = max((int(key) for key in run.commits(asker.step)), default=-1) + 1
         self._told = self._began = time.monotonic()
         self._tokens: Counter[str] = Counter()
         self._seen: set[int] = set()
@@ -93,53 +107,34 @@ class Ledger:
         """Record an answer; return what became of each mask it is about."""
         subjects = answer["subjects"]
         if answer["reason"] and answer["reason"] != SHARD_UNREADABLE:
-            self._refuse(answer["subjects"][0], answer, answer["reason"], answer["problem"])
-            return ["quarantined"]
+            for mask_id in subjects:
+                self._refuse(mask_id, answer, answer["reason"], answer["problem"])
+            return ["quarantined"] * len(subjects)
         if error := answer["error"] or answer["problem"]:
             self._failures_in_a_row += 1
             self._fail(answer, error)
             return ["error"] * len(subjects)
         self._failures_in_a_row = 0
-        self._tokens.update({name: answer[f"{name}_tokens"] or 0 for name in _TOKENS})
-        parsed = parse(answer, self._config)
-        self._rows["names"] += [self._named(answer, *pair) for pair in zip(subjects, parsed, strict=True)]
-        return [str(result.outcome) for result in parsed]
-
-    def _named(self, answer: dict[str, Any], mask_id: int, parsed: answers.Parsed) -> dict[str, Any]:
-        made, share = self._todo.setting, len(answer["subjects"])
-        numbers = {name: answer[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
-        return {
-            "mask_id": mask_id,
-            "image_id": answer["image_id"],
-            "namer": NAMER,
-            "outcome": str(parsed.outcome),
-            "category": parsed.category,
-            "raw": answer["text"],
-            "logprob": answer["logprob"],
-            **{name: None if value is None else value // share for name, value in numbers.items()},
-            "seconds": None if answer["seconds"] is None else answer["seconds"] / share,
-            "engine": self._engine.kind,
-            "model": made.model,
-            "revision": made.revision,
-            "layout": made.layout,
-            "prompt": made.prompt,
-            "fingerprint": self._todo.prints[mask_id],
-        }
+        self._tokens.update({name: answer.get(f"{name}_tokens") or 0 for name in _TOKENS})
+        rows = self._asker.rows(answer)
+        self._rows[self._asker.table] += [
+            {**row, "fingerprint": self._todo.prints[mask_id]} for row, mask_id in zip(rows, subjects, strict=True)
+        ]
+        return [row["outcome"] for row in rows]
 
     def _fail(self, answer: dict[str, Any], error: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         for mask_id in answer["subjects"]:
-            fingerprint = self._todo.prints[mask_id]
-            row = {"mask_id": mask_id, "namer": NAMER, "fingerprint": fingerprint, "error": error, "made_at": now}
-            self._rows["failures"].append(row)
+            about = {"mask_id": mask_id, "namer": self._asker.name, "fingerprint": self._todo.prints[mask_id]}
+            self._rows["failures"].append({**about, "error": error, "made_at": now})
             tries = self._todo.tries.get(mask_id, 0) + 1
-            if tries >= self._config.tries:
+            if tries >= self._asker.tries:
                 self._refuse(mask_id, answer, "failed", f"failed in {tries} runs: {error}")
 
     def _refuse(self, mask_id: int, answer: dict[str, Any], reason: str, error: str) -> None:
         self._rows["quarantine"].append(
             {
-                "step": STEP,
+                "step": self._asker.step,
                 "input": f"mask:{mask_id}",
                 "shard": answer["shard"],
                 "image_id": answer["image_id"],
@@ -163,30 +158,31 @@ class Ledger:
         parts = {}
         for name, rows in self._rows.items():
             if rows:
-                with self._run.part(STEP, name, key) as part:
+                with self._run.part(self._asker.step, name, key) as part:
                     part.write(tables.from_rows(name, rows))
                 parts[name] = part
         now = time.monotonic()
-        hours = self._engine.gpus_used * (now - self._told) / 3600
+        hours = self._asker.gpus * (now - self._told) / 3600
         self._run.commit(
-            STEP,
+            self._asker.step,
             key,
             parts,
             fingerprint=files.sha256(msgspec.json.encode(self._todo.setting))[:16],
             counts=self._counts(),
             facts={
                 "setting": msgspec.to_builtins(self._todo.setting),
-                "masks": len(self._rows["names"]),
+                "masks": len(self._rows[self._asker.table]),
                 "seconds": round(now - self._told, 3),
                 "gpu_hours": round(hours, 6),
                 "tokens": dict(self._tokens),
             },
         )
-        self._rows = {name: [] for name in TABLES}
+        self._rows = {name: [] for name in self._asker.tables}
         self._tokens.clear()
         self._number, self._told = self._number + 1, now
 
     def _counts(self) -> dict[str, int]:
-        outcomes = Counter(f"names.{row['outcome']}" for row in self._rows["names"])
-        refused = Counter(f"names.quarantined.{row['reason']}" for row in self._rows["quarantine"])
-        return {**outcomes, **refused, "names.failures": len(self._rows["failures"])}
+        table = self._asker.table
+        outcomes = Counter(f"{table}.{row['outcome']}" for row in self._rows[table])
+        refused = Counter(f"{table}.quarantined.{row['reason']}" for row in self._rows["quarantine"])
+        return {**outcomes, **refused, f"{table}.failures": len(self._rows["failures"])}

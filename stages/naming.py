@@ -19,15 +19,16 @@ from pipeline.errors import UsageError
 from pipeline.metrics import StepMetrics
 from pipeline.run import Run
 from pipeline.shards import Shard
+from stages import answers as read_answers
 from stages import asking, manifest, region_prompts
 from stages.engines.base import EngineConfig
-from stages.naming_ledger import TABLES, Ledger, Watcher
-from stages.naming_settings import STEP, NamesConfig, decoding, setting, settled
-from stages.naming_todo import Todo, limited, plan
+from stages.ledger import Answer, Asker, Ledger, Watcher
+from stages.naming_settings import NAMER, STEP, NamesConfig, decoding, setting, settled
 from stages.preflight import Preflight
 from stages.quote import Quote, quote
 from stages.rendering import Piece, Renderer
 from stages.shard_tasks import STEP as MANIFEST
+from stages.todo import Todo, limited, plan
 
 
 class Bounds(NamedTuple):
@@ -79,8 +80,9 @@ def build(
     if bounds.gpu_hours is not None and not engine.gpus_used:
         raise UsageError("--budget-gpu-hours needs to know how many GPUs answer: set namer.gpus.")
     with run.lock(STEP) as lock:
-        todo = plan(run, setting(config, engine), redo=redo)
-        run.sweep(STEP, TABLES)
+        todo = plan(run, STEP, setting(config, engine), redo=redo)
+        asker = _asker(config, engine)
+        run.sweep(STEP, asker.tables)
         pieces = limited(todo.pieces, bounds.limit)
         if not pieces:
             return
@@ -88,42 +90,67 @@ def build(
         with session() as ray_session:
             lock.works_through(ray_session.name)
             watcher.start(sum(len(piece.mask_ids) for piece in pieces))
-            _record(run, todo, pieces, config, engine, watcher, bounds)
+            record(answers(run, pieces, config, engine, watcher.say), run, todo, asker, watcher, bounds)
 
 
 def preview(run: Run, config: NamesConfig, engine: EngineConfig, bounds: Bounds) -> Quote:
     """Return what `build` would cost; writes nothing. Raises `UserError` where `build` would refuse."""
     config, engine = inherited(run, config, engine)
     config = settled(config, engine)
-    todo = plan(run, setting(config, engine), redo=False)
+    todo = plan(run, STEP, setting(config, engine), redo=False)
     return quote(run, limited(todo.pieces, bounds.limit), config, engine)
 
 
-def _record(
-    run: Run,
-    todo: Todo,
-    pieces: list[Piece],
-    config: NamesConfig,
-    engine: EngineConfig,
-    watcher: Watcher,
-    bounds: Bounds,
-) -> None:
-    ledger, metrics = Ledger(run, todo, config, engine), StepMetrics(STEP)
-    left = sum(len(piece.mask_ids) for piece in pieces)
+def record(tables: Iterator[pa.Table], run: Run, todo: Todo, asker: Asker, watcher: Watcher, bounds: Bounds) -> None:
+    """Keep what is answered in `tables` about the masks of `todo`, and commit it every few seconds."""
+    ledger, metrics = Ledger(run, todo, asker), StepMetrics(asker.step)
+    left = sum(len(piece.mask_ids) for piece in limited(todo.pieces, bounds.limit))
     began = time.monotonic()
     try:
-        for table in answers(run, pieces, config, engine, watcher.say):
+        for table in tables:
             done = ledger.add(table)
             left -= done.masks
             watcher.advance(done)
             metrics.add(done.outcomes, done.tokens, left)
             ledger.commit_now_and_then()
-            hours = engine.gpus_used * (time.monotonic() - began) / 3600
+            hours = asker.gpus * (time.monotonic() - began) / 3600
             if bounds.gpu_hours is not None and hours >= bounds.gpu_hours:
                 watcher.say(f"stopped: {hours:.3g} of {bounds.gpu_hours:g} GPU-hours are used")
                 break
     finally:
         ledger.commit()
+
+
+def parse(answer: Answer, config: NamesConfig) -> list[read_answers.Parsed]:
+    """Read the names of its regions out of a row of `ANSWERS`, in the order they were asked about."""
+    if config.layout == "marks":
+        return read_answers.parse_numbered(answer["text"], len(answer["subjects"]))
+    return [read_answers.parse(answer["text"])]
+
+
+def _asker(config: NamesConfig, engine: EngineConfig) -> Asker:
+    made = setting(config, engine)
+
+    def rows(answer: Answer) -> list[dict[str, Any]]:
+        share = len(answer["subjects"])
+        numbers = {name: answer[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
+        every = {
+            "image_id": answer["image_id"],
+            "namer": NAMER,
+            "raw": answer["text"],
+            "logprob": answer["logprob"],
+            **{name: None if value is None else value // share for name, value in numbers.items()},
+            "seconds": None if answer["seconds"] is None else answer["seconds"] / share,
+            "engine": engine.kind,
+            "model": made.model,
+            "revision": made.revision,
+            "layout": made.layout,
+            "prompt": made.prompt,
+        }
+        found = zip(answer["subjects"], parse(answer, config), strict=True)
+        return [{**every, "mask_id": m, "outcome": str(p.outcome), "category": p.category} for m, p in found]
+
+    return Asker(STEP, NAMER, "names", rows, config.tries, engine.gpus_used)
 
 
 def answers(
@@ -136,16 +163,12 @@ def answers(
     """
     question = region_prompts.question("name", config)
     test = Preflight(question, config.shown, engine)
-    render = Renderer(run.folder.sub("masks").uri, _shards(run), config.shown, question, engine)
-    early: list[pa.Table] = []
-    for table in asking.stream(pieces, test.prompts, render.__call__, engine, decoding(config)):
-        early.append(test.take_own(table))
-        if test.complete:
-            test.judge(config.preflight, say)
-            yield from early
-            early = []
+    render = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, question, engine)
+    asked = asking.stream(pieces, test.prompts, render.__call__, engine, decoding(config))
+    yield from test.passed_on(asked, config.preflight, say)
 
 
-def _shards(run: Run) -> dict[str, Shard]:
+def shards(run: Run) -> dict[str, Shard]:
+    """Return the shards that the run's masks lie in, by name."""
     known = run.plan(MANIFEST, manifest.Plan)
     return {shard.name: shard for shard in known.shards} if known else {}

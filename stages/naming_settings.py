@@ -59,6 +59,8 @@ def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
     own = engine.kind == "embedded"
     if config.layout == "auto":
         return config.model_copy(update={"layout": "cutout" if own else "shared+crop"})
+    if config.layout == "whole":
+        raise UsageError("names.layout = whole shows no region: it is for the question about the whole image.")
     if own != (config.layout == "cutout"):
         raise UsageError(
             f"names.layout = {config.layout} does not go with namer.kind = {engine.kind}: the embedded engine reads "

@@ -17,12 +17,12 @@ from pipeline.run import Run
 from stages import naming
 from stages.answers import Parsed
 from stages.engines.base import EngineConfig
-from stages.naming_ledger import parse
+from stages.naming import parse
 from stages.naming_settings import NamesConfig, setting, settled
-from stages.naming_todo import every_piece, fingerprints
 from stages.region_prompts import LayoutName
 from stages.rendering import Piece
 from stages.sampling import sample_limit, stable_hash, within
+from stages.todo import every_piece, fingerprints
 
 
 class Trial(msgspec.Struct, frozen=True):

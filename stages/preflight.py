@@ -6,7 +6,7 @@ would then be made up, and the job would end green.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +58,18 @@ class Preflight:
     def complete(self) -> bool:
         """Say whether all answers are there."""
         return len(self._answers) == len(_CASES)
+
+    def passed_on(
+        self, tables: Iterable[pa.Table], mode: Literal["refuse", "warn"], say: Callable[[str], None]
+    ) -> Iterator[pa.Table]:
+        """Pass answers about masks on, once those that belong here have been judged. Raises as `judge` does."""
+        early: list[pa.Table] = []
+        for table in tables:
+            early.append(self.take_own(table))
+            if self.complete:
+                self.judge(mode, say)
+                yield from early
+                early = []
 
     def judge(self, mode: Literal["refuse", "warn"], say: Callable[[str], None]) -> None:
         """Conclude, once.

@@ -21,7 +21,7 @@ from pipeline.images import Box, Photograph, Size
 VERSION = 1
 """Raised when the same mask and settings would give other pictures; part of every answer's fingerprint."""
 
-LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout"]
+LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout", "whole"]
 
 _PROMPTS = Path(__file__).parent.parent / "data_manifests" / "prompts"
 _SMALLEST_WINDOW = 32  # px of the photograph; a region of one pixel is still shown with something around it
@@ -49,7 +49,7 @@ class RegionPrompt(Section):
     """auto: cutout for the embedded engine, else shared+crop. shared+crop: the clean image, then the marked region
     enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop: the marked
     region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout: crop and
-    mask apart, for the embedded engine."""
+    mask apart, for the embedded engine. (whole: the clean image, for questions about all of it, not for names.)"""
 
     image_px: int = Field(1024, ge=56, le=4096)
     """Longer side of the whole image; it is never enlarged."""
@@ -181,6 +181,12 @@ def _cutout(photo: Photograph, regions: Sequence[Region], text: str, prompt: Reg
         yield Prompt([region.mask_id], [*encoded, text], [p.size for p in pictures], 0)
 
 
+def _whole_alone(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    """Ask one question about the image; its first region stands for it."""
+    whole, size = _whole(photo, prompt)
+    yield Prompt([regions[0].mask_id], [whole, text], [size], 0)
+
+
 _Layout = Callable[[Photograph, Sequence[Region], str, RegionPrompt], Iterator[Prompt]]
 _LAYOUTS: dict[LayoutName, _Layout] = {
     "shared+crop": _shared_and_crop,
@@ -188,6 +194,7 @@ _LAYOUTS: dict[LayoutName, _Layout] = {
     "crop": _crop,
     "marks": _marks,
     "cutout": _cutout,
+    "whole": _whole_alone,
 }
 
 

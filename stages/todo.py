@@ -1,4 +1,4 @@
-"""Which masks have no name yet, and which names were made otherwise than they would be now."""
+"""Which masks a namer has not named yet, and which of its names were made otherwise than they would be now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from pipeline import files
 from pipeline.errors import UsageError, UserError
 from pipeline.run import Run
-from stages.naming_settings import STEP, Setting
 from stages.rendering import Piece
 from stages.sampling import stable_hash
 
@@ -26,7 +25,7 @@ from stages.sampling import stable_hash
 class Todo:
     """What is to be asked, and how."""
 
-    setting: Setting
+    setting: msgspec.Struct
     pieces: list[Piece]
     tries: dict[int, int]
     """Masks that failed before: in how many runs, under this setting."""
@@ -34,20 +33,30 @@ class Todo:
     """Mask id to fingerprint."""
 
 
-def plan(run: Run, made: Setting, *, redo: bool) -> Todo:
-    """List the masks to be asked about, when names are made under `made`.
+class Salts(NamedTuple):
+    """What else makes the names of an image's masks; masks of other images are not to be asked about."""
+
+    image_ids: npt.NDArray[np.int64]
+    """Ascending."""
+    fingerprint: npt.NDArray[np.int64]
+
+
+def plan(run: Run, step: str, made: msgspec.Struct, *, redo: bool, salts: Salts | None = None) -> Todo:
+    """List the masks to be asked about by `step`, when names are made under `made`.
 
     Rows made under another setting, or about a mask that has changed, are refused, or with `redo` forgotten.
     Raises `UserError`.
     """
-    masks = fingerprints(run, made)
+    masks = fingerprints(run, made, salts)
     if not len(masks.ids):
+        if salts is not None:
+            return Todo(made, [], {})
         raise UsageError(f"{run.folder.uri}: no masks to name. Make them first: rr7k stage-1 manifest")
-    _settle_changes(run, masks, made, redo)
-    answered = _ids(run, "names")
-    refused = quarantined_ids(run)
+    _settle_changes(run, step, masks, made, redo)
+    answered = mask_ids(run, "names", step)
+    refused = quarantined_ids(run, step)
     missing = ~np.isin(masks.ids, np.concatenate([answered, refused]))
-    return Todo(made, every_piece(masks, missing), _tries(run, masks), dict(masks.prints(missing)))
+    return Todo(made, every_piece(masks, missing), tries(run, step, masks), dict(masks.prints(missing)))
 
 
 class MaskPrints(NamedTuple):
@@ -70,8 +79,8 @@ _HASHED = ("mask_id", "image_id", "jpg_bytes", "width", "height", "area", "bbox_
 """Columns that tell a mask from a changed one; the run lengths would too, at a hundred times the bytes."""
 
 
-def fingerprints(run: Run, made: Setting) -> MaskPrints:
-    """Hash every mask together with `made`; reads a few numbers a mask."""
+def fingerprints(run: Run, made: msgspec.Struct, salts: Salts | None = None) -> MaskPrints:
+    """Hash every mask together with `made`, and with its image's salt; reads a few numbers a mask."""
     seed = int(files.sha256(msgspec.json.encode(made))[:15], 16)
     ids, image_ids, prints, place = [], [], [], []
     places: list[tuple[str, int]] = []
@@ -89,7 +98,15 @@ def fingerprints(run: Run, made: Setting) -> MaskPrints:
         none = np.empty(0, np.int64)
         return MaskPrints(none, none, none, none, [])
     joined = [np.concatenate(column) for column in (ids, image_ids, prints, place)]
-    return MaskPrints(joined[0], joined[1], joined[2], joined[3], places)
+    masks = MaskPrints(joined[0], joined[1], joined[2], joined[3], places)
+    return masks if salts is None else _salted(masks, salts)
+
+
+def _salted(masks: MaskPrints, salts: Salts) -> MaskPrints:
+    there = np.isin(masks.image_ids, salts.image_ids)
+    salt = salts.fingerprint[np.searchsorted(salts.image_ids, masks.image_ids[there])]
+    prints = stable_hash(masks.fingerprint[there] ^ salt, 0).view(np.int64)
+    return MaskPrints(masks.ids[there], masks.image_ids[there], prints, masks.place[there], masks.places)
 
 
 def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
@@ -101,18 +118,20 @@ def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
     return value.view(np.int64)
 
 
-def _ids(run: Run, table: str) -> npt.NDArray[np.int64]:
-    return np.asarray(run.dataset(table, STEP).to_table(columns=["mask_id"])["mask_id"].to_numpy(), np.int64)
+def mask_ids(run: Run, table: str, step: str) -> npt.NDArray[np.int64]:
+    """Return the masks that `step` has rows of `table` about."""
+    return np.asarray(run.dataset(table, step).to_table(columns=["mask_id"])["mask_id"].to_numpy(), np.int64)
 
 
-def quarantined_ids(run: Run) -> npt.NDArray[np.int64]:
-    """Return the masks that this step quarantined."""
-    inputs = run.dataset("quarantine", STEP).to_table(columns=["input"])["input"].to_pylist()
+def quarantined_ids(run: Run, step: str) -> npt.NDArray[np.int64]:
+    """Return the masks that `step` quarantined."""
+    inputs = run.dataset("quarantine", step).to_table(columns=["input"])["input"].to_pylist()
     return np.array([int(name.removeprefix("mask:")) for name in inputs], np.int64)
 
 
-def _tries(run: Run, masks: MaskPrints) -> dict[int, int]:
-    failed = run.dataset("failures", STEP).to_table(columns=["mask_id", "fingerprint"])
+def tries(run: Run, step: str, masks: MaskPrints) -> dict[int, int]:
+    """Return in how many runs `step` failed about each mask, as it would be asked now."""
+    failed = run.dataset("failures", step).to_table(columns=["mask_id", "fingerprint"])
     now = dict(zip(masks.ids.tolist(), masks.fingerprint.tolist(), strict=True)) if failed.num_rows else {}
     rows = zip(failed["mask_id"].to_pylist(), failed["fingerprint"].to_pylist(), strict=True)
     return Counter(mask for mask, fingerprint in rows if now.get(mask) == fingerprint)
@@ -141,9 +160,9 @@ def limited(pieces: list[Piece], limit: int | None) -> list[Piece]:
     return chosen
 
 
-def _settle_changes(run: Run, masks: MaskPrints, made: Setting, redo: bool) -> None:
+def _settle_changes(run: Run, step: str, masks: MaskPrints, made: msgspec.Struct, redo: bool) -> None:
     """Refuse names made otherwise than they would be now; with `redo`, forget them and what was quarantined."""
-    stored = run.dataset("names", STEP).to_table(columns=["mask_id", "fingerprint"])
+    stored = run.dataset("names", step).to_table(columns=["mask_id", "fingerprint"])
     order = np.argsort(masks.ids)
     ids, prints = stored["mask_id"].to_numpy(), stored["fingerprint"].to_numpy()
     at = np.minimum(np.searchsorted(masks.ids, ids, sorter=order), max(len(order) - 1, 0))
@@ -151,23 +170,23 @@ def _settle_changes(run: Run, masks: MaskPrints, made: Setting, redo: bool) -> N
     stale = there & (masks.fingerprint[order[at]] != prints)
     if redo:
         gone = pa.array(ids[stale], pa.int64())
-        run.discard(STEP, "names", "mask_id", gone)
-        run.discard(STEP, "quarantine")
-        run.discard(STEP, "failures")
+        run.discard(step, "names", "mask_id", gone)
+        run.discard(step, "quarantine")
+        run.discard(step, "failures")
     elif stale.any():
-        before = [msgspec.convert(commit.facts["setting"], Setting) for commit in run.commits(STEP).values()]
+        before = [msgspec.convert(commit.facts["setting"], type(made)) for commit in run.commits(step).values()]
         changed = dict.fromkeys(change for old in before for change in _changes(old, made))
         raise UserError(
             "\n".join(
                 [
                     f"this run holds {int(stale.sum()):,} names made differently:",
-                    *(f"  {change}" for change in changed or ["the masks themselves have changed"]),
+                    *(f"  {change}" for change in changed or ["what they are about has changed"]),
                     "Use a new run folder, restore the setting, or ask those masks again with --redo.",
                 ]
             )
         )
 
 
-def _changes(before: Setting, now: Setting) -> list[str]:
+def _changes(before: msgspec.Struct, now: msgspec.Struct) -> list[str]:
     old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(now)
     return [f"{name} was {old[name]!r}, is {value!r}" for name, value in new.items() if old[name] != value]

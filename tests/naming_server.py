@@ -34,6 +34,7 @@ class NamingServer:
         self.delay = delay
         self.broken: Callable[[str], bool] = lambda _: False
         """Given a name: whether to refuse instead."""
+        self.name = name_of
         self.constant = ""
         """Answer this whatever is shown."""
         self.hanging = False
@@ -68,7 +69,7 @@ class NamingServer:
             time.sleep(0.1)
         time.sleep(self.delay)
         content = asked["messages"][0]["content"]
-        name = name_of([part["image_url"]["url"] for part in content if part["type"] == "image_url"])
+        name = self.name([part["image_url"]["url"] for part in content if part["type"] == "image_url"])
         if self.broken(name):
             self._send(handler, 400, {"error": {"message": "out of order"}})
         else:

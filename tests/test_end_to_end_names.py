@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import tiny_detectors
 from named_shards import write_shard
-from naming_server import NamingServer
+from naming_server import NamingServer, name_of
 from sa1b_shards import build, rows
 from test_end_to_end import WATCHDOG, rr7k, start
 
@@ -81,6 +82,29 @@ def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
     assert not committed & set(server.answered), "a committed mask was asked again"
     assert answers(masks) == answers(reference)
     assert len(pq.read_table(reference.folder.sub("names").path)) == IMAGES * MASKS
+
+
+def test_a_killed_grounding_resumes_and_does_no_image_again(run: Run, server: NamingServer, tmp_path: Path) -> None:
+    images, of_each = 64, 4
+    build(run, write_shard(tmp_path, 0, images, of_each))
+    server.name = lambda pictures: f"w{sum(name_of(pictures).encode()) % 500}"  # a word that the tiny detector knows
+    folders = tiny_detectors.detector(tmp_path / "dino"), tiny_detectors.sam(tmp_path / "sam")
+    loose = ("box_threshold=0", "text_threshold=0", "match_iou=0.001", "nms_iou=0.9", f"detector={folders[0]}")
+    words = [word for s in (*loose, f"segmenter={folders[1]}") for word in ("--set", f"ground.{s}")]
+    assert rr7k(*asking(server, run)).returncode == 0
+    stage_1, _, *settings = asking(server, run)
+    ground = (stage_1, "ground", *settings, *words)
+    process = start(*ground)
+    wait_for_names(run, process, images * of_each)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    committed = [row for row in rows(run, "names") if row["namer"] == "grounded-sam"]
+    done = rr7k(*ground)
+    assert done.returncode == 0, done.stderr
+    grounded = [row for row in rows(run, "names") if row["namer"] == "grounded-sam"]
+    assert len({row["mask_id"] for row in grounded}) == len(grounded) == images * of_each
+    assert all(row in grounded for row in committed)
+    assert 0 < len(committed) < len(grounded), "killed too early or too late to prove anything"
 
 
 def test_from_photographs_to_names_with_the_embedded_engine(tmp_path: Path) -> None:

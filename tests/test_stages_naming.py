@@ -24,7 +24,7 @@ from pipeline.run import Run
 from stages import naming, pilot
 from stages.engines.base import EngineConfig
 from stages.funnel import levels
-from stages.naming_ledger import Progress, Watcher
+from stages.ledger import Progress, Watcher
 from stages.naming_settings import STEP, NamesConfig
 
 IMAGES, MASKS = 3, 30
