@@ -35,7 +35,7 @@ def resolve(uri: str) -> tuple[Any, str]:
     Raises `UsageError` when the scheme is unknown or the address cannot be read.
     """
     if not is_remote(uri):
-        return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).absolute())
+        return pafs.LocalFileSystem(), absolute(uri)
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ValueError, OSError) as error:
@@ -43,6 +43,11 @@ def resolve(uri: str) -> tuple[Any, str]:
             f"{uri}: not a path that can be opened ({error}). Use a local path, s3://bucket/path or gs://bucket/path."
         ) from error
     return filesystem, path
+
+
+def absolute(uri: str) -> str:
+    """Return `uri` so that it means the same in every folder and on every node that sees the disk."""
+    return uri if is_remote(uri) else str(Path(uri.removeprefix("file://")).absolute())
 
 
 def split_query(uri: str) -> tuple[str, str]:

@@ -65,6 +65,7 @@ class Page(NamedTuple):
     """Rows per group in the whole table, not only among the cards."""
     headings: dict[str, int]
     """Rows of the whole table's most frequent headings, in the order shown."""
+    headings_title: str = "Most frequent in the table"
 
 
 def picture(clean: Image.Image, overlay: Image.Image) -> Picture:
@@ -96,6 +97,7 @@ def html(page: Page, cards: Sequence[Card]) -> str:
     return Template(template).substitute(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=_text(page.title),
+        headings_title=_text(page.headings_title),
         facts="\n".join(_line(label, text) for label, text in page.facts),
         groups=_buttons(page.groups, Counter(card.group for card in cards)),
         headings=_buttons(page.headings, Counter(card.heading for card in cards)),

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from pipeline import locks, tables
 from pipeline.errors import BusyError, UserError
-from pipeline.files import Folder
+from pipeline.files import Folder, absolute
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class Run:
     """
 
     def __init__(self, uri: str, lease: str = "") -> None:
-        self.folder = Folder(uri)
+        self.folder = Folder(absolute(uri))
         self._lease = lease
 
     @contextmanager

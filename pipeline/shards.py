@@ -106,7 +106,7 @@ def find_shards(paths: Iterable[str]) -> list[Shard]:
     """
     found: dict[str, Shard] = {}
     for path in paths:
-        for shard in _expand(path):
+        for shard in _expand(files.absolute(path)):
             other = found.setdefault(shard.name, shard)
             if other.uri != shard.uri:
                 raise UsageError(

@@ -47,7 +47,8 @@ def propose(run: Run, wordnet: WordNet | None, threshold: float) -> Review:
     found = candidates.propose(counts, wordnet, threshold)
     run.folder.replace(TABLE, candidates.write_csv(found))
     shown = candidates.proposals(found)[:_SHOWN]
-    run.folder.replace(PAGE, gallery.html(_page(run, counts, shown), _cards(run, shown)).encode())
+    cards = _cards(run, shown)
+    run.folder.replace(PAGE, gallery.html(_page(run, counts, cards), cards).encode())
     uri = run.folder.uri
     paths = [files.join(uri, name) for name in (TABLE, PAGE, GROUPS)]
     return Review(paths[0], paths[1], paths[2], candidates.summary(found))
@@ -63,14 +64,14 @@ def _counts(run: Run) -> Counter[str]:
     return counts
 
 
-def _page(run: Run, counts: Counter[str], shown: Sequence[Candidate]) -> Page:
+def _page(run: Run, counts: Counter[str], cards: Sequence[Card]) -> Page:
     facts = [
         ("run", files.base_name(run.folder.uri)),
         ("categories", f"{len(counts):,}"),
         ("decide in", f"{TABLE}: copy the first five columns of what is one category into categories.csv"),
     ]
-    kinds = Counter(str(candidate.kind) for candidate in shown for _ in range(2))
-    return Page("Categories that may be one", facts, dict(kinds), {_heading(c): 2 for c in shown})
+    kinds, headings = Counter(card.group for card in cards), Counter(card.heading for card in cards)
+    return Page("Categories that may be one", facts, dict(kinds), dict(headings), "Candidates")
 
 
 def _heading(candidate: Candidate) -> str:

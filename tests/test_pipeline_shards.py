@@ -47,6 +47,14 @@ def test_a_tar_a_folder_of_tars_a_glob_and_an_unpacked_folder(tmp_path: Path) ->
     assert (shard.kind, shard.name) == ("folder", "unpacked")
 
 
+def test_a_shard_is_known_by_a_path_that_holds_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shard(tmp_path, 0)
+    monkeypatch.chdir(tmp_path)
+    for path in ("sa_000000.tar", ".", "sa_*.tar", "./sa_000000.tar"):
+        (shard,) = find_shards([path])
+        assert Path(shard.uri) == tmp_path / "sa_000000.tar"
+
+
 @pytest.mark.parametrize("path", ["nothing", "nothing.tar", "*.tar", "."])
 def test_paths_without_shards(tmp_path: Path, path: str) -> None:
     with pytest.raises(UsageError, match=r"no such|no file matches|holds neither"):
