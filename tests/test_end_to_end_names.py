@@ -112,6 +112,7 @@ def test_from_photographs_to_names_with_the_embedded_engine(tmp_path: Path) -> N
     assert rr7k("sample-data", shard).returncode == 0
     made = rr7k("stage-1", "--run", run, "--shards", shard, "--images", 1, "--limit", 20)
     assert made.returncode == 0, made.stderr
+    assert "ground: left out, the names are embedded" in " ".join(made.stdout.split())
     named = rows(Run(str(run)), "names")
     assert {(row["engine"], row["model"], row["layout"]) for row in named} == {("embedded", "embedded", "cutout")}
     assert "efficientnet-lite2" in named[0]["revision"]
@@ -120,3 +121,8 @@ def test_from_photographs_to_names_with_the_embedded_engine(tmp_path: Path) -> N
     shown = rr7k("show", "names", "--run", run)
     assert "20 of 20 names" in shown.stdout
     assert "embedded (not a VLM)" in (run / "names.html").read_text()
+    pairs = rows(Run(str(run)), "pairs")
+    assert [row["mask_id"] for row in pairs] == [row["mask_id"] for row in named]
+    assert {(row["agreement"], *row["engines"]) for row in pairs} == {("only-one", "embedded")}
+    assert "20 of 20 pairs" in rr7k("show", "pairs", "--run", run).stdout
+    assert "embedded (not a VLM)" in (run / "pairs.html").read_text()

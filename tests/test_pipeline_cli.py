@@ -38,6 +38,12 @@ def test_help_names_every_command_and_how_to_begin(call) -> None:  # type: ignor
         (["stage-1", "--run", "{tmp}/r", "--shards", "{tmp}/none"], 2, "none: no such file or folder"),
         (["stage-1", "--run", "{tmp}/r", "--shards", "{tmp}"], 2, "holds neither"),
         (["stage-1", "--run", "{tmp}/r"], 2, "name them with --shards"),
+        (["stage-1", "ground", "--run", "{tmp}/r"], 2, "no second opinion can be had: the names are embedded"),
+        (["stage-1", "ground", "--run", "{tmp}/r", "--limit", "3"], 2, "--limit: options of rr7k stage-1 names"),
+        (["stage-1", "pairs", "--explain", "--run", "{tmp}/r"], 2, "no pairs yet"),
+        (["show", "pairs", "--run", "{tmp}/r"], 2, "no pairs yet"),
+        (["categories", "propose", "--run", "{tmp}/r"], 2, "no pairs yet"),
+        (["categories", "apply", "--run", "{tmp}/r", "--table", "{tmp}/none.csv"], 2, "none.csv: cannot be read"),
         (
             ["stage-1", "--run", "{tmp}/r", "--set", "manifest.zeed=1"],
             2,
