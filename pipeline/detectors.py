@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipeline import original_checkpoints
 from pipeline.errors import UsageError
@@ -35,6 +35,21 @@ class Detection(NamedTuple):
     """px of the image given, within it"""
     score: float
     """Mean over the phrase's tokens, 0 to 1; higher is surer."""
+
+
+class Detector(Protocol):
+    """Finds boxes for phrases."""
+
+    def detect(
+        self,
+        image: Image.Image,
+        phrases: Sequence[str],
+        *,
+        box_threshold: float,
+        text_threshold: float,
+        nms_iou: float,
+    ) -> list[Detection]:
+        """Find the phrases in an RGB image; return the boxes, best first. Thresholds are in [0, 1]."""
 
 
 class Caption(NamedTuple):

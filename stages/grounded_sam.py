@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -33,9 +33,7 @@ from stages.remembering import inherited, remember
 from stages.rendering import SHARD_UNREADABLE, Piece, read_photograph
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from pipeline.detectors import Detection
+    from pipeline.detectors import Detector
     from pipeline.segmenters import Segmenter
 
 NAMER = "grounded-sam"
@@ -228,21 +226,6 @@ def _jobs(run: Run, pieces: Sequence[Piece], wanted: dict[int, dict[str, str]]) 
         for image_id, mask_ids in by_image.items():
             place = {"part": piece.part, "row_group": piece.row_group}
             yield {**place, "image_id": image_id, "mask_ids": mask_ids, "phrases": list(wanted[image_id])}
-
-
-class Detector(Protocol):
-    """Finds boxes for phrases; `pipeline.detectors.GroundingDino` does."""
-
-    def detect(
-        self,
-        image: Image.Image,
-        phrases: Sequence[str],
-        *,
-        box_threshold: float,
-        text_threshold: float,
-        nms_iou: float,
-    ) -> list[Detection]:
-        """Return boxes, each with the place of its phrase, best first."""
 
 
 def second_names(

@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from stages import region_prompts
 from stages.engines import embedded
 from stages.engines.base import Decoding, EngineConfig
-from stages.region_prompts import RegionPrompt
+from stages.region_prompts import LayoutName, RegionPrompt
 
 NAMER = "vlm"
 STEP = f"names-{NAMER}"
@@ -23,6 +23,12 @@ _TOKENS_PER_NAME = 24
 
 class NamesConfig(RegionPrompt):
     """Stage 1 names: what the vision-language model is shown and asked."""
+
+    layout: LayoutName = "auto"
+    """auto: cutout for the embedded engine, else shared+crop. shared+crop: the clean image, then the marked region
+    enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop: the marked
+    region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout: crop and
+    mask apart, for the embedded engine."""
 
     tries: int = Field(3, ge=1, le=100)
     """Runs in which a mask may fail before it is quarantined."""
@@ -59,8 +65,6 @@ def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
     own = engine.kind == "embedded"
     if config.layout == "auto":
         return config.model_copy(update={"layout": "cutout" if own else "shared+crop"})
-    if config.layout == "whole":
-        raise UsageError("names.layout = whole shows no region: it is for the question about the whole image.")
     if own != (config.layout == "cutout"):
         raise UsageError(
             f"names.layout = {config.layout} does not go with namer.kind = {engine.kind}: the embedded engine reads "

@@ -58,17 +58,14 @@ def build(
 ) -> None:
     """Ask about every image once.
 
-    `session` opens a Ray session, called only when there is work. With `redo`, all phrases are made again. Raises
-    `UserError`.
+    `session` opens a Ray session, called only when there is work. With `redo`, lists made under other settings are
+    made again; without it they are refused. Raises `UserError`.
     """
     shown = RegionPrompt(layout="whole", image_px=config.image_px)
     question = region_prompts.question("objects", shown)
     made = _setting(config, engine, question)
     with run.lock(STEP) as lock:
-        if redo:
-            for table in ("phrases", "failures", "quarantine"):
-                run.discard(STEP, table)
-        plan = _plan(run, made)
+        plan = _plan(run, made, redo=redo)
         asker = _asker(config, engine, made)
         run.sweep(STEP, asker.tables)
         if not plan.pieces:
@@ -93,9 +90,10 @@ def _setting(config: NamesConfig, engine: EngineConfig, question: str) -> Settin
     )
 
 
-def _plan(run: Run, made: Setting) -> Todo:
+def _plan(run: Run, made: Setting, *, redo: bool) -> Todo:
     """List the first mask of every image that is to be asked about."""
     masks = todo.fingerprints(run, made)
+    todo.settle_changes(run, STEP, "phrases", masks, made, redo=redo)
     first = np.zeros(len(masks.ids), np.bool_)
     images, at = np.unique(masks.image_ids, return_index=True)
     first[at[~np.isin(images, _done(run, masks))]] = True

@@ -21,7 +21,9 @@ from pipeline.images import Box, Photograph, Size
 VERSION = 1
 """Raised when the same mask and settings would give other pictures; part of every answer's fingerprint."""
 
-LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout", "whole"]
+LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout"]
+Shown = LayoutName | Literal["whole"]
+"""whole: the clean image alone, for a question about all of it."""
 
 _PROMPTS = Path(__file__).parent.parent / "data_manifests" / "prompts"
 _SMALLEST_WINDOW = 32  # px of the photograph; a region of one pixel is still shown with something around it
@@ -45,11 +47,8 @@ _COLOURS = (
 class RegionPrompt(Section):
     """How regions are shown to the model."""
 
-    layout: LayoutName = "auto"
-    """auto: cutout for the embedded engine, else shared+crop. shared+crop: the clean image, then the marked region
-    enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop: the marked
-    region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout: crop and
-    mask apart, for the embedded engine. (whole: the clean image, for questions about all of it, not for names.)"""
+    layout: Shown = "auto"
+    """Which pictures are shown."""
 
     image_px: int = Field(1024, ge=56, le=4096)
     """Longer side of the whole image; it is never enlarged."""
@@ -188,7 +187,7 @@ def _whole_alone(photo: Photograph, regions: Sequence[Region], text: str, prompt
 
 
 _Layout = Callable[[Photograph, Sequence[Region], str, RegionPrompt], Iterator[Prompt]]
-_LAYOUTS: dict[LayoutName, _Layout] = {
+_LAYOUTS: dict[Shown, _Layout] = {
     "shared+crop": _shared_and_crop,
     "overlay": _overlay,
     "crop": _crop,

@@ -52,7 +52,7 @@ def plan(run: Run, step: str, made: msgspec.Struct, *, redo: bool, salts: Salts 
         if salts is not None:
             return Todo(made, [], {})
         raise UsageError(f"{run.folder.uri}: no masks to name. Make them first: rr7k stage-1 manifest")
-    _settle_changes(run, step, masks, made, redo)
+    settle_changes(run, step, "names", masks, made, redo=redo)
     answered = mask_ids(run, "names", step)
     refused = quarantined_ids(run, step)
     missing = ~np.isin(masks.ids, np.concatenate([answered, refused]))
@@ -160,9 +160,12 @@ def limited(pieces: list[Piece], limit: int | None) -> list[Piece]:
     return chosen
 
 
-def _settle_changes(run: Run, step: str, masks: MaskPrints, made: msgspec.Struct, redo: bool) -> None:
-    """Refuse names made otherwise than they would be now; with `redo`, forget them and what was quarantined."""
-    stored = run.dataset("names", step).to_table(columns=["mask_id", "fingerprint"])
+def settle_changes(run: Run, step: str, table: str, masks: MaskPrints, made: msgspec.Struct, *, redo: bool) -> None:
+    """Refuse rows made otherwise than they would be now; with `redo`, forget them and what was quarantined.
+
+    Raises `UserError`.
+    """
+    stored = run.dataset(table, step).to_table(columns=["mask_id", "fingerprint"])
     order = np.argsort(masks.ids)
     ids, prints = stored["mask_id"].to_numpy(), stored["fingerprint"].to_numpy()
     at = np.minimum(np.searchsorted(masks.ids, ids, sorter=order), max(len(order) - 1, 0))
@@ -170,7 +173,7 @@ def _settle_changes(run: Run, step: str, masks: MaskPrints, made: msgspec.Struct
     stale = there & (masks.fingerprint[order[at]] != prints)
     if redo:
         gone = pa.array(ids[stale], pa.int64())
-        run.discard(step, "names", "mask_id", gone)
+        run.discard(step, table, "mask_id", gone)
         run.discard(step, "quarantine")
         run.discard(step, "failures")
     elif stale.any():
@@ -179,9 +182,9 @@ def _settle_changes(run: Run, step: str, masks: MaskPrints, made: msgspec.Struct
         raise UserError(
             "\n".join(
                 [
-                    f"this run holds {int(stale.sum()):,} names made differently:",
+                    f"this run holds {int(stale.sum()):,} {table} made differently:",
                     *(f"  {change}" for change in changed or ["what they are about has changed"]),
-                    "Use a new run folder, restore the setting, or ask those masks again with --redo.",
+                    "Use a new run folder, restore the setting, or ask again with --redo.",
                 ]
             )
         )

@@ -127,8 +127,8 @@ class Grounding:
     def name(self, bounds: naming.Bounds = naming.Bounds()) -> None:  # noqa: B008
         naming.build(self.run, NamesConfig(), self.engine, self.session, self.watcher, bounds=bounds)
 
-    def ask(self) -> None:
-        phrases.build(self.run, NamesConfig(), self.engine, self.session, self.watcher)
+    def ask(self, redo: bool = False) -> None:
+        phrases.build(self.run, NamesConfig(), self.engine, self.session, self.watcher, redo=redo)
 
     def ground(self, redo: bool = False, **config: Any) -> None:
         loose = {"box_threshold": 0.0, "text_threshold": 0.0, "match_iou": 0.001, "nms_iou": 0.9}
@@ -209,3 +209,12 @@ def test_an_image_that_could_not_be_asked_about_has_its_masks_names(grounding: G
     assert not rows(grounding.run, "phrases")
     grounding.ground()
     assert not grounding.grounded()
+
+
+def test_lists_of_another_model_are_refused_and_made_again_on_demand(grounding: Grounding) -> None:
+    grounding.ask()
+    grounding.engine = grounding.engine.model_copy(update={"model": "n"})
+    with pytest.raises(UserError, match=r"3 phrases made differently:\s+model was 'm', is 'n'"):
+        grounding.ask()
+    grounding.ask(redo=True)
+    assert [row["model"] for row in rows(grounding.run, "phrases")] == ["n"] * IMAGES
