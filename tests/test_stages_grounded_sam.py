@@ -200,9 +200,8 @@ def test_other_thresholds_are_refused_and_redone_on_demand(grounding: Grounding)
     assert len(grounding.grounded()) == IMAGES * MASKS
 
 
-def test_an_image_that_could_not_be_asked_about_has_its_masks_names(grounding: Grounding) -> None:
+def test_an_engine_that_does_not_work_leaves_no_list_and_nothing_is_grounded(grounding: Grounding) -> None:
     grounding.name()
-    grounding.server.broken = lambda _: False
     grounding.engine = grounding.engine.model_copy(update={"urls": ["http://127.0.0.1:9/v1"]})
     with pytest.raises(UserError):
         grounding.ask()  # the engine does not work: nothing is asked
