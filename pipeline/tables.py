@@ -126,6 +126,76 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("fingerprint", pa.int64(), "hash of the names' fingerprints, the rules and the category table"),
         ]
     ),
+    "bands": pa.schema(
+        [
+            _field("category", pa.string(), "one row per category that has pairs"),
+            _field("pairs", pa.int64(), "how many, 1 or more"),
+            _field("band", _LABEL, "head or tail"),
+        ]
+    ),
+    "requests": pa.schema(
+        [
+            _field("request_id", pa.int64(), "hash of mask, role and category asked; one row per yes/no question"),
+            _field("mask_id", pa.int64(), "key into masks"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("role", _LABEL, "pair: its own category is asked; control: a wrong one"),
+            _field("category", pa.string(), "what is asked"),
+            _field("pair_category", pa.string(), "the pair's, when this was planned"),
+            _field("kind", _LABEL, "of a control: co-occurring or sibling; of a pair: own"),
+        ]
+    ),
+    "checks": pa.schema(
+        [
+            _field("request_id", pa.int64(), "key into requests; one row per answered request"),
+            _field("mask_id", pa.int64(), "key into masks"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("role", _LABEL, "pair or control, as in requests"),
+            _field("category", pa.string(), "what was asked"),
+            _field("outcome", _LABEL, "yes, no, or unclear"),
+            _field("evidence", _LABEL, "logprobs: the probabilities below; text: the answer's words alone"),
+            _field(
+                "p_yes", pa.float64(), "summed over the variants of yes, 0 to 1; null without logprobs", nullable=True
+            ),
+            _field("p_no", pa.float64(), "summed over the variants of no, 0 to 1", nullable=True),
+            _field(
+                "leftover", pa.float64(), "1 - p_yes - p_no: everything else the model might have said", nullable=True
+            ),
+            _field("raw", pa.large_string(), "the whole answer"),
+            _field("prompt_tokens", pa.int64(), "of the prompt", nullable=True),
+            _field("cached_tokens", pa.int64(), "of those, taken from the engine's prefix cache", nullable=True),
+            _field("generated_tokens", pa.int64(), "of the answer", nullable=True),
+            _field("seconds", pa.float64(), "from asking to answer", nullable=True),
+            _field("engine", _LABEL, "kind of engine: embedded, transformers, openai, vllm"),
+            _field("model", _LABEL, "name of the model"),
+            _field("revision", _LABEL, "its revision, empty if not known"),
+            _field("layout", _LABEL, "how the region was shown"),
+            _field("prompt", _LABEL, "hash of the question's text, category left out"),
+            _field("fingerprint", pa.int64(), "hash of mask, request, prompt, model, decoding and renderer"),
+        ]
+    ),
+    "verdicts": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "key into pairs; one row per pair that needs no answer or has one"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("category", pa.string(), "the pair's"),
+            _field("band", _LABEL, "head or tail"),
+            _field(
+                "score",
+                pa.float64(),
+                "p_yes / (p_yes + p_no), 0 to 1; 1 or 0 where only text; null: not asked",
+                nullable=True,
+            ),
+            _field("p_yes", pa.float64(), "as in checks", nullable=True),
+            _field("p_no", pa.float64(), "as in checks", nullable=True),
+            _field("leftover", pa.float64(), "as in checks", nullable=True),
+            _field("evidence", _LABEL, "logprobs, text, or none: not asked"),
+            _field("threshold", pa.float64(), "the score has to be above it, 0 to 1; null in the tail", nullable=True),
+            _field("kept", pa.bool_(), "goes on to people"),
+            _field("reason", _LABEL, "yes, tail: kept; no, unclear: dropped"),
+            _field("engine", _LABEL, "kind of engine that answered; empty: not asked"),
+            _field("fingerprint", pa.int64(), "hash of the pair, its check and the threshold"),
+        ]
+    ),
     "failures": pa.schema(
         [
             _field("mask_id", pa.int64(), "the mask that was asked about, to be asked again"),
