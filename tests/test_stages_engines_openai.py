@@ -130,7 +130,7 @@ def test_an_answer_with_all_that_the_server_tells() -> None:
     assert 0 < row.pop("seconds") < 10
     assert row == {
         **{"prompt_id": 7, "image_id": 3, "shard": "a", "subjects": [7], "image_tokens": 0, "shared_tokens": 0},
-        **{"problem": None, "reason": None, "text": "a cat", "logprob": -2.625, "error": None},
+        **{"problem": None, "reason": None, "text": "a cat", "logprob": -2.625, "likeliest": None, "error": None},
         **{"prompt_tokens": 1500, "cached_tokens": 1200, "generated_tokens": 3},
     }
 
@@ -160,6 +160,37 @@ def test_a_request_holds_the_very_bytes_and_asks_for_the_likeliest_answer() -> N
     assert [piece["type"] for piece in asked.content] == ["text", "image_url", "text", "image_url", "text"]
     assert asked.text == "The image: the region: What is it?"
     assert asked.pictures == [("image/jpeg", jpeg), ("image/png", png)]
+
+
+NO = {"token": "No", "logprob": -1.5}
+LIKELIEST: dict[str, tuple[Any, list[dict[str, Any]] | None]] = {
+    "as documented": (
+        [{"token": "Yes", "logprob": -0.25, "top_logprobs": [{"token": "Yes", "logprob": -0.25}, NO]}],
+        [NO, {"token": "Yes", "logprob": -0.25}],
+    ),
+    "a blank first": ([{"token": " \n", "logprob": -0.1, "top_logprobs": [NO]}, NO], [NO]),
+    "none of the others": ([{"token": "Yes", "logprob": -0.25}], [{"token": "Yes", "logprob": -0.25}]),
+    "null": ([{"token": "Yes", "logprob": None, "top_logprobs": [NO]}], [NO]),
+    "all null": ([{"token": "Yes", "logprob": None}], None),
+    "no word": ([{"token": "!", "logprob": -0.25}], None),
+    "nothing": ([], None),
+}
+
+
+@pytest.mark.parametrize("name", LIKELIEST)
+def test_the_likeliest_first_words_are_asked_for_and_read(name: str) -> None:
+    tokens, expected = LIKELIEST[name]
+    sent = completion("Yes")
+    sent["choices"][0]["logprobs"]["content"] = tokens
+
+    async def told(_: Asked, connection: Connection) -> None:
+        await connection.send(as_json(sent))
+
+    with ChatServer(told) as server:
+        (row,) = ask([prompt(1, "Is it?")], config(server.url), Decoding(8, likeliest=20))
+    assert server.asked[0].body["top_logprobs"] == 20
+    assert row["error"] is None
+    assert row["likeliest"] == expected
 
 
 def test_an_answer_can_be_held_to_a_schema() -> None:
@@ -318,12 +349,17 @@ CASES = {
     "tokens beyond counting": Case([replies(prompt_tokens=10**30)], 1, "OverflowError"),
     "usage a word": Case([replies(usage="much")], 1, "AttributeError"),
     "log probability a word": Case([replies(logprobs={"content": [{"logprob": "low"}]})], 1, "TypeError"),
-    "log probability null": Case([replies(logprobs={"content": [{"logprob": None}]})], 1, "TypeError"),
+    "log probability null": Case([replies(logprobs={"content": [{"logprob": None}]})], 1),
     "a very long answer": Case([replies(content=LONG)], 1),
     "an empty answer": Case([replies(content=None)], 1),
     "a refusal": Case([replies(content=None, refusal="I will not name this.")], 1),
 }
-TEXTS = {"a very long answer": LONG, "an empty answer": "", "a refusal": "I will not name this."}
+TEXTS = {
+    "a very long answer": LONG,
+    "log probability null": "a cat",
+    "an empty answer": "",
+    "a refusal": "I will not name this.",
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,19 @@ def test_an_answer_is_the_likeliest_tokens_and_their_probability(
     assert (answer.generated_tokens, answer.error) == (TOKENS, None)
 
 
+def test_the_likeliest_first_words_are_those_of_a_forward_pass(
+    tiny_qwen: Path, expected: tuple[list[int], list[float]]
+) -> None:
+    (answer,) = ask(Checkpoint(str(tiny_qwen), config(tiny_qwen), Decoding(TOKENS, likeliest=20)), PROMPT)
+    assert answer.likeliest is not None
+    assert len(answer.likeliest) >= 15  # several tokens may be one text
+    told = [one["logprob"] for one in answer.likeliest]
+    assert all(value < 0 for value in told)
+    assert sum(map(math.exp, told)) <= 1
+    first = next(k for k, token in enumerate(expected[0]) if any(map(str.isalpha, words(tiny_qwen, [token]))))
+    assert max(told) == pytest.approx(expected[1][first], abs=1e-3)
+
+
 def test_a_batch_of_different_prompts_is_answered_as_each_alone(qwen: Checkpoint) -> None:
     prompts = [PROMPT, *OTHERS]
     alone = [ask(qwen, prompt)[0] for prompt in prompts]
@@ -248,5 +262,5 @@ def test_internvl_cuts_pictures_into_tiles_and_a_thumbnail(intern: Checkpoint, t
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-VL-7B-Instruct", "/nowhere"])
 def test_a_model_that_is_neither_pinned_nor_a_folder_is_refused(model: str) -> None:
-    with pytest.raises(UsageError, match=f"namer.model = {model}: kind = transformers needs a name in"):
+    with pytest.raises(UsageError, match=f"model = {model}: kind = transformers needs a name in"):
         engine.answers(None, EngineConfig(kind="transformers", model=model), Decoding(TOKENS))

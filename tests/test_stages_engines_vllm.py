@@ -169,7 +169,7 @@ def test_enough_batches_are_under_way_to_fill_the_engine(fetched: Path, batch: i
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-VL-7B-Instruct", "s3://models/qwen", "/nowhere"])
 def test_a_model_that_is_neither_pinned_nor_a_folder_is_refused(model: str) -> None:
-    with pytest.raises(UsageError, match=rf"namer.model = {model}: kind = vllm needs a name in .*models.toml, or"):
+    with pytest.raises(UsageError, match=rf"model = {model}: kind = vllm needs a name in .*models.toml, or"):
         vllm.processor_config(namer(f"model={model}"))
 
 
@@ -215,7 +215,14 @@ def test_a_prompt_that_could_not_be_rendered_costs_one_token() -> None:
 
 
 TOLD = {"generated_text": "cat", "num_input_tokens": 99, "num_generated_tokens": 2, "time_taken_llm": 0.5}
-ONE, TWO = ({"logprob": value, "rank": 1, "decoded_token": "a"} for value in (-0.25, -0.5))
+
+
+def entry(token: str, logprob: float | None) -> dict[str, Any]:
+    """What vLLM tells of a token."""
+    return {"logprob": logprob, "rank": 1, "decoded_token": token}
+
+
+ONE, TWO = entry("a", -0.25), entry("a", -0.5)
 
 
 @pytest.mark.parametrize(
@@ -229,12 +236,13 @@ ONE, TWO = ({"logprob": value, "rank": 1, "decoded_token": "a"} for value in (-0
 )
 def test_an_answer_is_read(steps: list[Any] | None, logprob: float | None) -> None:
     row = {**prompt(5), **TOLD, "logprobs": steps, "kept": "{}", "generated_tokens": [11, 12]}
-    read = vllm.read(row)
+    read = vllm.read(row, Decoding(24))
     assert read.keys() == {"kept", "answer"}
     assert read["kept"] == "{}"
     assert json.loads(read["answer"]) == {
         "text": "cat",
         "logprob": logprob,
+        "likeliest": None,
         "prompt_tokens": 99,
         "cached_tokens": None,
         "generated_tokens": 2,
@@ -243,10 +251,21 @@ def test_an_answer_is_read(steps: list[Any] | None, logprob: float | None) -> No
     }
 
 
+def test_the_likeliest_first_words_are_asked_for_and_read() -> None:
+    decoding = Decoding(8, likeliest=20)
+    assert vllm.asked(prompt(5, "Is it?"), decoding)["sampling_params"]["logprobs"] == 20
+    blank = {"1": entry(" ", -0.01), "2": entry("No", -5.0), "3": None}
+    word = {"1": None, "2": entry("No", -1.5), "3": entry("Yes", -0.25), "4": entry("yes", None)}
+    row = {**prompt(5), **TOLD, "logprobs": [blank, word], "kept": "{}"}
+    told = json.loads(vllm.read(row, decoding)["answer"])
+    assert sorted((one["token"], one["logprob"]) for one in told["likeliest"]) == [("No", -1.5), ("Yes", -0.25)]
+    assert told["logprob"] == -0.26
+
+
 def test_rows_are_finished() -> None:
     good, failed, skipped = prompt(1, "What?"), prompt(2, "What?"), prompt(3, problem="not a JPEG")
     kept = [vllm.asked(row, Decoding(24))["kept"] for row in (good, failed, skipped)]
-    told = vllm.read({**TOLD, "logprobs": [{11: ONE}], "kept": kept[0]})["answer"]
+    told = vllm.read({**TOLD, "logprobs": [{11: ONE}], "kept": kept[0]}, Decoding(24))["answer"]
     rows = pa.table(
         {
             "kept": kept,
@@ -309,7 +328,7 @@ def stand_in() -> Any:
                 generated_tokens=list(tokens),
                 generated_text=json.dumps([heard, wanted["max_tokens"], wanted.get("structured_outputs")]),
                 num_generated_tokens=3,
-                logprobs=[{token: {"logprob": -0.5, "rank": 1, "decoded_token": "a"}} for token in tokens],
+                logprobs=[{token: entry("a", -0.5), token + 100: entry("b", -2.0)} for token in tokens],
             ).model_dump()
             return {**said, "request_id": 7, "time_taken_llm": 0.5, "__inference_error__": ""}
 
@@ -333,8 +352,8 @@ def test_answers_come_through_ray_data_whole(fetched: Path) -> None:
         processor = Processor(
             vllm.processor_config(namer(f"models={fetched}", "batch=2")),
             [stand_in()],
-            preprocess=lambda row: vllm.asked(row, Decoding(240, SCHEMA)),
-            postprocess=vllm.read,
+            preprocess=lambda row: vllm.asked(row, Decoding(240, SCHEMA, likeliest=2)),
+            postprocess=lambda row: vllm.read(row, Decoding(240, SCHEMA, likeliest=2)),
         )
         asked = ray.data.from_arrow([pa.Table.from_pylist(few, PROMPTS) for few in (rows[:4], rows[4:6], rows[6:])])
         finished = processor(asked).map_batches(vllm.finished, batch_size=None, batch_format="pyarrow")
@@ -342,7 +361,8 @@ def test_answers_come_through_ray_data_whole(fetched: Path) -> None:
 
     assert {table.schema for table in tables} == {ANSWERS}
     got = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
-    told = {"logprob": -1.5, "prompt_tokens": 60, "generated_tokens": 3, "seconds": 0.5}
+    words = [{"token": "b", "logprob": -2.0}, {"token": "a", "logprob": -0.5}]
+    told = {"logprob": -1.5, "likeliest": words, "prompt_tokens": 60, "generated_tokens": 3, "seconds": 0.5}
     constraint = {"json": json.dumps(SCHEMA)}
     heard = {1: ["Here is", JPEG_URL, "and", PNG_URL, "What?"], 4: [JPEG_URL, "What?"], 7: [PNG_URL, "What?"]}
     for row in rows:

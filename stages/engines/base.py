@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ Kind = Literal["embedded", "transformers", "openai", "vllm"]
 
 _PNG = b"\x89PNG"
 _PART = pa.struct([("text", pa.large_string()), ("image", pa.large_binary())])  # one of the two is null
+_TOKEN = pa.struct([("token", pa.string()), ("logprob", pa.float64())])
 
 PROMPTS = pa.schema(
     [
@@ -34,6 +35,7 @@ PROMPTS = pa.schema(
 _ANSWER = [
     ("text", pa.large_string()),
     ("logprob", pa.float64()),  # sum over the generated tokens; null where the engine tells none
+    ("likeliest", pa.list_(_TOKEN)),  # `first_word`'s; null where none were asked for or told
     ("prompt_tokens", pa.int64()),  # null where the engine tells none, as are the next two
     ("cached_tokens", pa.int64()),
     ("generated_tokens", pa.int64()),
@@ -49,6 +51,7 @@ class Answer(NamedTuple):
 
     text: str | None = None
     logprob: float | None = None
+    likeliest: list[dict[str, Any]] | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     generated_tokens: int | None = None
@@ -62,6 +65,9 @@ class Decoding(NamedTuple):
     max_tokens: int
     schema: dict[str, Any] | None = None
     """JSON schema that the answer follows, where the engine can constrain it."""
+    likeliest: int = 0
+    """How many tokens to tell, with their probabilities, that could have been the answer's first word; at most 20, what
+    OpenAI and vLLM allow."""
 
 
 class EngineConfig(Section):
@@ -114,6 +120,10 @@ class EngineConfig(Section):
 
     max_model_len: int = Field(8192, ge=256)
     """vllm: longest prompt and answer, in tokens."""
+
+    tiles: int = Field(0, ge=0, le=40)
+    """InternVL: tiles of 448 px into which a picture is cut, at most, 256 tokens each; 0: the checkpoint's own number,
+    and prompts are counted by Qwen2.5-VL's rule."""
 
     min_pixels: int = Field(3136, ge=784)
     """Qwen2.5-VL: pictures of fewer pixels are enlarged to this (preprocessor_config.json)."""
@@ -177,6 +187,19 @@ def askable(batch: pa.Table) -> list[list[str | bytes]]:
     """Return the prompts of a batch that have no problem, each as texts and encoded pictures in order."""
     rows = zip(batch["parts"].to_pylist(), batch["problem"].to_pylist(), strict=True)
     return [[p["text"] if p["image"] is None else p["image"] for p in parts] for parts, problem in rows if not problem]
+
+
+def first_word(steps: Iterable[Sequence[tuple[str, float | None]]]) -> list[dict[str, Any]] | None:
+    """Return the tokens that could have stood where the answer's first word is, with their log probabilities.
+
+    `steps` holds (token, log probability) of every generated token, itself first, then of its alternatives; leading
+    blanks, quotes and asterisks are passed over. None where nothing was told.
+    """
+    for step in steps:
+        if any(map(str.isalpha, step[0][0])):
+            known = {token: told for token, told in reversed(step) if told is not None}
+            return [{"token": token, "logprob": told} for token, told in known.items()] or None
+    return None
 
 
 def answered(batch: pa.Table, replies: Sequence[Answer]) -> pa.Table:

@@ -27,6 +27,7 @@ _YES_NO = re.compile(r"in the image (?:an? |the )?(.+?)\? please answer yes or n
 _SIDE = 260  # px; the input of EfficientNet-Lite2
 _GREY = 127.0  # (x − 127) / 128, as the weights were trained
 _VIEWS = 4  # at a time: more do not fit a core's cache, and take twice as long each
+_LEAST = 1e-9  # of a probability whose logarithm is told
 _NEIGHBOURS = 10
 """ImageNet names averaged into one vector (ConSE, Norouzi et al. 2014, with its T = 10)."""
 
@@ -86,7 +87,9 @@ class Embedded:
     def _answer(self, question: str, log_probabilities: npt.NDArray[np.float32]) -> Answer:
         if asked := _YES_NO.search(question):
             yes = self._plausibility(log_probabilities, asked[1])
-            return Answer("yes" if yes >= 0.5 else "no", float(np.log(max(yes, 1 - yes))))
+            told = {"yes": float(np.log(max(yes, _LEAST))), "no": float(np.log(max(1 - yes, _LEAST)))}
+            best = max(told, key=told.__getitem__)
+            return Answer(best, told[best], [{"token": word, "logprob": value} for word, value in told.items()])
         best = int(log_probabilities.argmax())
         return Answer(self._names[best], float(log_probabilities[best]))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from stages.engines.base import ANSWERS, Answer, Decoding, EngineConfig, answered, askable, chat_part
+from stages.engines.base import ANSWERS, Answer, Decoding, EngineConfig, answered, askable, chat_part, first_word
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -36,7 +36,7 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
     try:
         import openai  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"{error}: namer.kind = openai needs: pip install 'rr7k[models]'") from error
+        raise UsageError(f"{error}: kind = openai needs: pip install 'rr7k[models]'") from error
     slots = math.ceil(config.slots / config.replicas)
     tasks = _AHEAD * math.ceil(slots * len(config.urls) / _BATCH) + 1
     pool = ActorPoolStrategy(
@@ -77,7 +77,7 @@ class Asker:
             async with self._free[server]:
                 started = time.perf_counter()
                 reply = await self._request(self._clients[server], parts)
-                return _answer(reply)._replace(seconds=time.perf_counter() - started)
+                return _answer(reply, self._decoding)._replace(seconds=time.perf_counter() - started)
         except Exception as error:  # whatever a server can do costs one row
             return Answer(error=self._told(error))
         finally:
@@ -92,7 +92,7 @@ class Asker:
         return self._homes[image_id]
 
     async def _request(self, client: AsyncOpenAI, parts: list[str | bytes]) -> ChatCompletion:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"top_logprobs": self._decoding.likeliest} if self._decoding.likeliest else {}
         if self._decoding.schema:
             schema = {"name": "answer", "schema": self._decoding.schema}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -136,7 +136,7 @@ def _client(url: str, key: str, config: EngineConfig, slots: int) -> AsyncOpenAI
     )
 
 
-def _answer(reply: ChatCompletion) -> Answer:
+def _answer(reply: ChatCompletion, decoding: Decoding) -> Answer:
     """Read a reply. Raises when it is no completion: the library hands on what the server sent, checked or not."""
     choices = getattr(reply, "choices", None)
     if not choices or choices[0].message is None:
@@ -146,10 +146,21 @@ def _answer(reply: ChatCompletion) -> Answer:
     tokens = choice.logprobs.content if choice.logprobs else None
     answer = Answer(
         text=choice.message.content or choice.message.refusal or "",
-        logprob=sum(token.logprob for token in tokens) if tokens else None,
+        logprob=_sum(tokens) if tokens else None,
+        likeliest=_likeliest(tokens) if tokens and decoding.likeliest else None,
         prompt_tokens=usage.prompt_tokens if usage else None,
         cached_tokens=details.cached_tokens if details else None,
         generated_tokens=usage.completion_tokens if usage else None,
     )
     pa.scalar(answer._asdict(), _ROW)  # raises for what does not fit into a row
     return answer
+
+
+def _sum(tokens: list[Any]) -> float | None:
+    told = [token.logprob for token in tokens]
+    return None if None in told else float(sum(told))
+
+
+def _likeliest(tokens: list[Any]) -> list[dict[str, Any]] | None:
+    steps = ([(t.token, t.logprob), *((o.token, o.logprob) for o in t.top_logprobs or [])] for t in tokens)
+    return first_word(steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.errors import UsageError
-from stages.engines.base import Answer, Decoding, EngineConfig, answered, askable
+from stages.engines.base import Answer, Decoding, EngineConfig, answered, askable, first_word
 
 
 def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
@@ -104,15 +105,30 @@ class Checkpoint:
         import torch
 
         tokens = made.sequences[:, prompt_length:]
-        scores = torch.stack(made.logits, 1).float().log_softmax(-1).gather(2, tokens[..., None])[..., 0]
+        every = torch.stack(made.logits, 1).float().log_softmax(-1)
+        scores = every.gather(2, tokens[..., None])[..., 0]
         ends = self._model.generation_config.eos_token_id
         ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=tokens.device)
         over = torch.isin(tokens, ends).cumsum(1) - torch.isin(tokens, ends).int() > 0
         texts = self._processor.batch_decode(tokens.masked_fill(over, int(ends[0])), skip_special_tokens=True)
         logprobs = scores.masked_fill(over, 0).sum(1).tolist()
         counts = (~over).sum(1).tolist()
-        rows = zip(texts, logprobs, counts, strict=True)
-        return [Answer(text, logprob, generated_tokens=count) for text, logprob, count in rows]
+        likeliest = [self._likeliest(*row) for row in zip(tokens, every, counts, strict=True)]
+        rows = zip(texts, logprobs, likeliest, counts, strict=True)
+        return [Answer(text, logprob, first, generated_tokens=count) for text, logprob, first, count in rows]
+
+    def _likeliest(self, tokens: Any, scores: Any, count: int) -> list[dict[str, Any]] | None:
+        """Return `first_word` of one sequence: its tokens, their (length, vocabulary) log probabilities, its length."""
+        if not self._decoding.likeliest:
+            return None
+        best = scores[:count].topk(self._decoding.likeliest)
+        named = self._processor.tokenizer.decode
+        chosen = ((named(t), s[t].item()) for t, s in zip(tokens[:count].tolist(), scores, strict=False))
+        others = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return first_word(
+            [pair, *((named(t), told) for t, told in zip(*row, strict=True))]
+            for pair, row in zip(chosen, others, strict=True)
+        )
 
 
 def checkpoint(config: EngineConfig) -> str:
@@ -122,17 +138,20 @@ def checkpoint(config: EngineConfig) -> str:
     """
     if not (Path(config.source) / "config.json").is_file():
         raise UsageError(
-            f"namer.model = {config.model}: kind = {config.kind} needs a name in data_manifests/models.toml, or a "
+            f"model = {config.model}: kind = {config.kind} needs a name in data_manifests/models.toml, or a "
             "folder with a checkpoint, seen by this machine and every node."
         )
     return config.source
 
 
 def resizing(source: str, config: EngineConfig) -> dict[str, Any]:
-    """Return what bounds a picture's pixels, for processors that resize by them (Qwen2.5-VL)."""
-    from transformers import AutoConfig
-
-    if not AutoConfig.from_pretrained(source).model_type.startswith("qwen"):
+    """Return what bounds a picture, as the checkpoint's processor calls it: Qwen2.5-VL's pixels, InternVL's tiles."""
+    kind = json.loads((Path(source) / "config.json").read_bytes()).get("model_type", "")
+    if kind.startswith("qwen"):
+        # Areas, in spite of their names. A call with min_pixels and max_pixels is deprecated.
+        return {"size": {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}}
+    if not config.tiles:
         return {}
-    # Areas, in spite of their names. A call with min_pixels and max_pixels is deprecated.
-    return {"size": {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}}
+    if kind == "internvl_chat":  # the original layout, read by vLLM alone
+        return {"max_dynamic_patch": config.tiles}
+    return {"crop_to_patches": config.tiles > 1, "max_patches": config.tiles}

@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from stages.engines.base import ANSWERS, PROMPTS, Answer, Decoding, EngineConfig, chat_part
+from stages.engines.base import ANSWERS, PROMPTS, Answer, Decoding, EngineConfig, chat_part, first_word
 from stages.engines.transformers import checkpoint, resizing
 
 _SKIP = "skip"
@@ -38,7 +37,7 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
     processor = build_processor(
         processor_config(config),
         preprocess=lambda row: asked(row, decoding),
-        postprocess=read,
+        postprocess=lambda row: read(row, decoding),
     )
     return processor(prompts).map_batches(finished, batch_size=None, batch_format="pyarrow")
 
@@ -84,7 +83,7 @@ def asked(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
     """
     pieces = [part["text"] if part["image"] is None else part["image"] for part in row["parts"]]
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": decoding.max_tokens if pieces else 1}
-    sampling["logprobs"] = 0  # of the chosen tokens alone
+    sampling["logprobs"] = decoding.likeliest  # 0: of the chosen tokens alone
     if decoding.schema and pieces:
         sampling["structured_outputs"] = {"json": json.dumps(decoding.schema)}
     content = [chat_part(piece) for piece in pieces or [_SKIP]]
@@ -97,11 +96,13 @@ def asked(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def read(row: dict[str, Any]) -> dict[str, Any]:
+def read(row: dict[str, Any], decoding: Decoding) -> dict[str, Any]:
     """Take the answer out of the processor's row; rows that failed do not come here."""
+    steps = None if row["logprobs"] is None else [told for step in row["logprobs"] if (told := _told(step))]
     answer = Answer(
         text=row["generated_text"],
-        logprob=_logprob(row["logprobs"]),
+        logprob=None if steps is None else float(sum(step[0][1] for step in steps)),
+        likeliest=first_word(steps) if steps and decoding.likeliest else None,
         prompt_tokens=row["num_input_tokens"],
         generated_tokens=row["num_generated_tokens"],
         seconds=row["time_taken_llm"],
@@ -126,9 +127,11 @@ def _finished(row: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "error": row[_ERROR]} if row[_ERROR] else {**kept, **json.loads(row["answer"])}
 
 
-def _logprob(steps: Sequence[dict[Any, Any]] | None) -> float | None:
-    """Sum what was told of the chosen tokens; Arrow may have made the token ids strings and filled gaps with None."""
-    if steps is None:
-        return None
-    chosen = (next(entry for entry in step.values() if entry is not None) for step in steps)
-    return float(sum(entry["logprob"] for entry in chosen))
+def _told(step: dict[Any, Any]) -> list[tuple[str, float]]:
+    """Return the tokens of a step with their log probabilities, the chosen one first: decoding is greedy.
+
+    Arrow may have made the token ids strings and filled gaps with None.
+    """
+    entries = [entry for entry in step.values() if entry is not None and entry["logprob"] is not None]
+    told = [(str(entry.get("decoded_token") or ""), float(entry["logprob"])) for entry in entries]
+    return sorted(told, key=lambda pair: -pair[1])
