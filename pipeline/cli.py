@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import cli_categories, cli_stage_1
-from pipeline.cli_options import RunOption
+from pipeline import cli_categories, cli_stage_1, cli_stage_2
+from pipeline.cli_funnel import print_funnel
+from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
 from pipeline.console import err, out, tell
 from pipeline.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    pass
 
 app = typer.Typer(
     name="rr7k",
@@ -40,67 +40,7 @@ app.add_typer(cli_categories.app, name="categories")
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster.", show_default=False)
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.", show_default=False),
-]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Tasks at a time.", show_default="one per CPU")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="names: say what it would cost, and ask nothing.")]
-PriceOption = Annotated[
-    float | None, typer.Option(min=0, help="names: money per GPU-hour, for the quote.", show_default=False)
-]
-PilotOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="names: try every layout on so many masks instead, and compare.", show_default=False),
-]
-TruthOption = Annotated[
-    Path | None,
-    typer.Option(help="True names, for --pilot and pairs --explain: Parquet of mask_id, category.", show_default=False),
-]
-LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="names: ask about so many more masks.", show_default="all")
-]
-BudgetOption = Annotated[
-    float | None,
-    typer.Option("--budget-gpu-hours", min=0, help="names: stop after so many GPU-hours.", show_default="none"),
-]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="0, or as the run has it")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-class Stage1Step(StrEnum):
-    """The steps of stage 1."""
-
-    manifest = "manifest"
-    names = "names"
-    ground = "ground"
-    pairs = "pairs"
-
-
-def load_config(config_file: str | None, overrides: list[str]) -> Any:
-    """Put the steps' sections together and load the whole. Raises `UsageError`."""
-    from pydantic import create_model
-
-    from pipeline.config import ClusterConfig, Section, load
-    from stages.engines.base import EngineConfig
-    from stages.grounded_sam import GroundConfig
-    from stages.manifest import ManifestConfig
-    from stages.naming_settings import NamesConfig
-    from stages.pairing import PairsConfig
-
-    sections: dict[str, type[BaseModel]] = {
-        "cluster": ClusterConfig,
-        "manifest": ManifestConfig,
-        "names": NamesConfig,
-        "namer": EngineConfig,
-        "ground": GroundConfig,
-        "pairs": PairsConfig,
-    }
-    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
-    return load(create_model("Config", __base__=Section, **fields), config_file, overrides)
 
 
 # --- commands, in the order of the work -------------------------------------------------------------------
@@ -162,87 +102,8 @@ def fetch_shards(
         raise UserError("\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed))
 
 
-@app.command("stage-1")
-def stage_1(
-    run: RunOption,
-    step: Annotated[
-        Stage1Step | None, typer.Argument(help="One step only.", show_default="all steps, in order")
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    shards: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH...",
-            show_default=False,
-            help="SA-1B shards: tars, a folder of tars, a quoted glob, an unpacked folder; local, s3:// or gs://. "
-            "Added to those the run knows.",
-        ),
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(metavar="N|all", help="Sample so many images.", show_default="all, or as the run has it"),
-    ] = None,
-    seed: SeedOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    workers: WorkersOption = None,
-    explain: Annotated[
-        bool,
-        typer.Option(help="manifest: what the tiny-mask rule removes at several cuts. pairs: the long tail. No work."),
-    ] = False,
-    redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
-    limit: LimitOption = None,
-    budget: BudgetOption = None,
-    dry_run: DryRunOption = False,
-    price: PriceOption = None,
-    pilot: PilotOption = None,
-    truth: TruthOption = None,
-) -> None:
-    """Stage 1: find the masks worth naming in SA-1B shards, name them twice, and make pairs of mask and category.
-
-    [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
-
-    [bold]names[/]: masks → names. Shows each region to a vision-language model ([bold]namer.*[/] says which).
-
-    [bold]ground[/]: images → second names, by Grounding DINO and SAM ([bold]ground.*[/]); left out where none is set.
-
-    [bold]pairs[/]: names → pairs. Compares the opinions, by the rules in [bold]pairs.*[/]; asks no model.
-
-    Stop it at any time and give the same command again. More shards or more images later add rows and redo none.
-    """
-    from pipeline.run import Run
-
-    target = Run(run)
-    if explain:
-        if step is Stage1Step.pairs:
-            cli_stage_1.explain_pairs(target, truth)
-        else:
-            cli_stage_1.explain_sizes(target)
-        return
-    of_names = {"--limit": limit, "--budget-gpu-hours": budget, "--dry-run": dry_run, "--pilot": pilot}
-    if step not in (None, Stage1Step.names) and (given := [option for option, value in of_names.items() if value]):
-        raise UsageError(f"{', '.join(given)}: options of rr7k stage-1 names.")
-    if more and not shards:
-        raise UsageError(f"unexpected {' '.join(more)}: name shards with --shards.")
-    named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
-    named += [f"manifest.images={images}"] if images else []
-    named += [f"manifest.seed={seed}"] if seed is not None else []
-    named += [f"cluster.workers={workers}"] if workers else []
-    settings = load_config(config, [*(overrides or []), *named])
-    if pilot or dry_run:
-        cli_stage_1.preview_names(target, settings, pilot, truth, limit, price)
-        return
-    work = {
-        Stage1Step.manifest: lambda: cli_stage_1.make_masks(target, settings, redo),
-        Stage1Step.names: lambda: cli_stage_1.name_masks(target, settings, redo, limit, budget),
-        Stage1Step.ground: lambda: cli_stage_1.ground_masks(target, settings, redo, alone=step is not None),
-        Stage1Step.pairs: lambda: cli_stage_1.make_pairs(target, settings.pairs),
-    }
-    for name in [step] if step else work:
-        work[name]()
-    _print_funnel(target)
-    looks = {Stage1Step.manifest: "stage-1 manifest --explain", Stage1Step.names: "show names"}
-    tell(f"next: rr7k {looks.get(step, 'show pairs') if step else 'show pairs'} --run {run}")
+app.command("stage-1")(cli_stage_1.stage_1)
+app.command("stage-2")(cli_stage_2.stage_2)
 
 
 @app.command()
@@ -259,7 +120,7 @@ def status(run: RunOption, as_json: JsonOption = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"run": run, "levels": [level.as_dict() for level in found]}, indent=2) + "\n")
     else:
-        _print_funnel(Run(run))
+        print_funnel(Run(run))
     if any(level.difference for level in found):
         raise UserError("the funnel does not add up: files of the run folder are missing or damaged.")
 
@@ -347,46 +208,27 @@ def show_pairs(
     tell(f"{page.path}: {page.shown:,} of {page.total:,} pairs")
 
 
+@show_app.command("verdicts")
+def show_verdicts(
+    run: RunOption,
+    samples: Annotated[int, typer.Option(min=1, help="Regions on the page, about.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+) -> None:
+    """Write a page of dropped and kept pairs side by side, the worst categories first, with the controls."""
+    from pipeline.run import Run
+    from stages.verdict_gallery import write
+
+    with err.status("drawing regions"):
+        page = write(Run(run), samples, seed)
+    tell(f"{page.path}: {page.shown:,} of {page.total:,} answers")
+
+
 @config_app.command("show")
 def config_show(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Print the whole configuration as TOML, each setting with its meaning."""
     from pipeline.config import as_toml
 
     sys.stdout.write(as_toml(load_config(config, overrides or [])))
-
-
-# --- printing ---------------------------------------------------------------------------------------------
-
-
-def _toml_list(values: list[str]) -> str:
-    import json
-
-    return json.dumps(values)
-
-
-def _print_funnel(run: Any) -> None:
-    from rich.table import Table
-
-    from stages.funnel import levels
-
-    table = Table("", "total", "kept", "dropped", "quarantined", "pending", "difference", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for level in levels(run):
-        table.add_row(
-            f"[bold]{level.name}[/]",
-            f"{level.total:,}",
-            f"{level.kept:,}",
-            f"{sum(level.dropped.values()):,}",
-            f"{sum(level.quarantined.values()):,}",
-            f"{level.pending:,}",
-            f"[{'green' if level.difference == 0 else 'bold red'}]{level.difference:,}[/]",
-        )
-        for kind in (level.dropped, level.quarantined):
-            for reason, count in kind.items():
-                cells = ["", "", f"{count:,}", ""] if kind is level.dropped else ["", "", "", f"{count:,}"]
-                table.add_row(f"  [dim]{reason}[/]", *(f"[dim]{cell}[/]" for cell in cells))
-    out.print(table)
 
 
 def main() -> None:

@@ -1,12 +1,137 @@
-"""Stage 1 for people: runs its steps, shows their progress, prints what came of them."""
+"""`rr7k stage-1`: runs its steps, shows their progress, prints what came of them."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from pipeline.cli_funnel import print_funnel
+from pipeline.cli_options import ConfigOption, RunOption, SetOption, WorkersOption, load_config
+from pipeline.cli_quote import show_quote
 from pipeline.console import err, out, tell
+from pipeline.errors import UsageError
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="names: say what it would cost, and ask nothing.")]
+PriceOption = Annotated[
+    float | None, typer.Option(min=0, help="names: money per GPU-hour, for the quote.", show_default=False)
+]
+PilotOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="names: try every layout on so many masks instead, and compare.", show_default=False),
+]
+TruthOption = Annotated[
+    Path | None,
+    typer.Option(help="True names, for --pilot and pairs --explain: Parquet of mask_id, category.", show_default=False),
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="names: ask about so many more masks.", show_default="all")
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option("--budget-gpu-hours", min=0, help="names: stop after so many GPU-hours.", show_default="none"),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of the sample.", show_default="0, or as the run has it")]
+
+
+class Stage1Step(StrEnum):
+    """The steps of stage 1."""
+
+    manifest = "manifest"
+    names = "names"
+    ground = "ground"
+    pairs = "pairs"
+
+
+def stage_1(
+    run: RunOption,
+    step: Annotated[
+        Stage1Step | None, typer.Argument(help="One step only.", show_default="all steps, in order")
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH...",
+            show_default=False,
+            help="SA-1B shards: tars, a folder of tars, a quoted glob, an unpacked folder; local, s3:// or gs://. "
+            "Added to those the run knows.",
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(metavar="N|all", help="Sample so many images.", show_default="all, or as the run has it"),
+    ] = None,
+    seed: SeedOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    workers: WorkersOption = None,
+    explain: Annotated[
+        bool,
+        typer.Option(help="manifest: what the tiny-mask rule removes at several cuts. pairs: the long tail. No work."),
+    ] = False,
+    redo: Annotated[bool, typer.Option(help="Make rows again that other settings or changed shards made.")] = False,
+    limit: LimitOption = None,
+    budget: BudgetOption = None,
+    dry_run: DryRunOption = False,
+    price: PriceOption = None,
+    pilot: PilotOption = None,
+    truth: TruthOption = None,
+) -> None:
+    """Stage 1: find the masks worth naming in SA-1B shards, name them twice, and make pairs of mask and category.
+
+    [bold]manifest[/]: shards → masks. Reads each annotation once and no pixel; drops tiny masks.
+
+    [bold]names[/]: masks → names. Shows each region to a vision-language model ([bold]namer.*[/] says which).
+
+    [bold]ground[/]: images → second names, by Grounding DINO and SAM ([bold]ground.*[/]); left out where none is set.
+
+    [bold]pairs[/]: names → pairs. Compares the opinions, by the rules in [bold]pairs.*[/]; asks no model.
+
+    Stop it at any time and give the same command again. More shards or more images later add rows and redo none.
+    """
+    from pipeline.run import Run
+
+    target = Run(run)
+    if explain:
+        if step is Stage1Step.pairs:
+            explain_pairs(target, truth)
+        else:
+            explain_sizes(target)
+        return
+    of_names = {"--limit": limit, "--budget-gpu-hours": budget, "--dry-run": dry_run, "--pilot": pilot}
+    if step not in (None, Stage1Step.names) and (given := [option for option, value in of_names.items() if value]):
+        raise UsageError(f"{', '.join(given)}: options of rr7k stage-1 names.")
+    if more and not shards:
+        raise UsageError(f"unexpected {' '.join(more)}: name shards with --shards.")
+    named = [f"manifest.shards={_toml_list([*(shards or []), *(more or [])])}"] if shards else []
+    named += [f"manifest.images={images}"] if images else []
+    named += [f"manifest.seed={seed}"] if seed is not None else []
+    named += [f"cluster.workers={workers}"] if workers else []
+    settings = load_config(config, [*(overrides or []), *named])
+    if pilot or dry_run:
+        preview_names(target, settings, pilot, truth, limit, price)
+        return
+    work = {
+        Stage1Step.manifest: lambda: make_masks(target, settings, redo),
+        Stage1Step.names: lambda: name_masks(target, settings, redo, limit, budget),
+        Stage1Step.ground: lambda: ground_masks(target, settings, redo, alone=step is not None),
+        Stage1Step.pairs: lambda: make_pairs(target, settings.pairs),
+    }
+    for name in [step] if step else work:
+        work[name]()
+    print_funnel(target)
+    looks = {Stage1Step.manifest: "stage-1 manifest --explain", Stage1Step.names: "show names"}
+    tell(f"next: rr7k {looks.get(step, 'show pairs') if step else 'show pairs'} --run {run}")
+
+
+def _toml_list(values: list[str]) -> str:
+    import json
+
+    return json.dumps(values)
 
 
 def make_masks(run: Any, settings: Any, redo: bool) -> None:
@@ -39,32 +164,12 @@ def preview_names(
 def _show_quote(run: Any, settings: Any, limit: int | None, price: float | None) -> None:
     """Print what naming would cost; ask nothing."""
     from stages.naming import Bounds, preview
+    from stages.naming_settings import STEP
     from stages.quote import spent
 
     with err.status("counting tokens"):
-        quote, before = preview(run, settings.names, settings.namer, Bounds(limit)), spent(run)
-    tell(f"{quote.masks:,} masks in {quote.prompts:,} prompts; nothing was asked")
-    if quote.prompts and quote.prompt_tokens:
-        each, saved = quote.prompt_tokens / quote.prompts, quote.shared_tokens / quote.prompt_tokens
-        out.print(
-            f"{each:,.0f} prompt tokens each, {quote.prompt_tokens:,} in all, of which a prefix cache saves "
-            f"{saved:.0%}; about {quote.generated_tokens:,} generated",
-            highlight=False,
-        )
-    kind = "this run's own rate" if quote.measured else "a declared rate"
-    if quote.hours is None:
-        tell("no rate is known: set namer.tokens_per_second, or let --limit 200 measure one")
-    else:
-        tell(f"about {quote.hours:,.2f} h at {quote.tokens_per_second:,.0f} tokens/s ({kind})")
-    if quote.gpu_hours is not None:
-        money = f", {quote.gpu_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
-        tell(f"{quote.gpu_hours:,.2f} GPU-hours on {quote.gpus:g} GPUs{money}")
-    if before.masks:
-        out.print(
-            f"so far: {before.masks:,} masks answered in {before.seconds / 3600:,.2f} h, "
-            f"{before.gpu_hours:,.2f} GPU-hours",
-            highlight=False,
-        )
+        quote, before = preview(run, settings.names, settings.namer, Bounds(limit)), spent(run, STEP)
+    show_quote(quote, before, price, "masks", "namer")
 
 
 def _try_layouts(run: Any, settings: Any, count: int, truth: Path | None) -> None:
@@ -123,7 +228,7 @@ def _show_spent(run: Any) -> None:
     from stages.naming_settings import STEP
     from stages.quote import spent
 
-    plan, now = run.plan(STEP, Plan), spent(run)
+    plan, now = run.plan(STEP, Plan), spent(run, STEP)
     if plan is not None and plan.quote.gpu_hours is not None:
         out.print(f"quoted {plan.quote.gpu_hours:,.2f} GPU-hours for this run, used {now.gpu_hours:,.2f} so far in all")
     if prompt := now.tokens.get("prompt"):

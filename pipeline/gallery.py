@@ -1,5 +1,7 @@
 """Self-contained HTML pages of regions: cards with a picture, filtered by group and by heading.
 
+The cards follow each other, or stand in columns side by side, a section for every heading.
+
 What the cards say is not trusted: it comes from models and from files. All of it is escaped, text that could turn
 the direction of its neighbours is isolated and made visible, and the page's policy lets nothing run but the script
 of `gallery.html` and nothing load but the pictures inside the page.
@@ -12,10 +14,12 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 from string import Template
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +70,10 @@ class Page(NamedTuple):
     headings: dict[str, int]
     """Rows of the whole table's most frequent headings, in the order shown."""
     headings_title: str = "Most frequent in the table"
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Title to groups. With columns, every heading is a section: cards of one heading have to follow each other."""
+    notes: Mapping[str, str] = MappingProxyType({})
+    """What stands beside a section's heading."""
 
 
 def picture(clean: Image.Image, overlay: Image.Image) -> Picture:
@@ -92,53 +100,83 @@ def outlined(mask: npt.NDArray[np.bool_]) -> Image.Image:
 
 def html(page: Page, cards: Sequence[Card]) -> str:
     """Return the whole page."""
-    template = files("pipeline").joinpath("gallery.html").read_text(encoding="utf-8")
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    return Template(template).substitute(
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        title=_text(page.title),
-        headings_title=_text(page.headings_title),
-        facts="\n".join(_line(label, text) for label, text in page.facts),
+    return filled(
+        files("pipeline").joinpath("gallery.html").read_text(encoding="utf-8"),
+        title=escaped(page.title),
+        headings_title=escaped(page.headings_title),
+        facts=terms(page.facts),
         groups=_buttons(page.groups, Counter(card.group for card in cards)),
         headings=_buttons(page.headings, Counter(card.heading for card in cards)),
-        cards="\n".join(map(_card, cards)),
-        total=len(cards),
+        cards=_sections(page, cards) if page.columns else "\n".join(map(article, cards)),
+        total=str(len(cards)),
     )
 
 
-def _text(text: str) -> str:
-    """Escape a text, cut it, and show what cannot be seen as its code point."""
+def filled(template: str, **parts: str) -> str:
+    """Put markup into a template's places, and the hash of its one script, which has none, into `$script_hash`."""
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    digest = hashlib.sha256(script.encode()).digest()
+    return Template(template).substitute(parts, script_hash=base64.b64encode(digest).decode())
+
+
+def escaped(text: str) -> str:
+    """Return a text as markup, `visible`."""
+    return escape(visible(text))
+
+
+def visible(text: str) -> str:
+    """Cut a text, and show what cannot be seen as its code point; still to be escaped."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} … and {len(text) - _LONGEST:,} more characters"
-    return escape(_UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text))
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
-def _line(label: str, text: str) -> str:
-    return f"<div><dt>{_text(label)}</dt><dd><bdi>{_text(text)}</bdi></dd></div>"
+def terms(lines: Sequence[tuple[str, str]]) -> str:
+    """Return labels and texts as the markup of what belongs into a `<dl>`."""
+    return "\n".join(
+        f"<div><dt>{escaped(label)}</dt><dd><bdi>{escaped(text)}</bdi></dd></div>" for label, text in lines
+    )
 
 
 def _buttons(counts: dict[str, int], here: Counter[str]) -> str:
-    most = max(counts.values(), default=1)
+    most = max(1, *counts.values()) if counts else 1
     return "\n".join(
-        f'<li><button type="button" value="{_text(name)}" style="--share: {count / most:.3f}"'
+        f'<li><button type="button" value="{escaped(name)}" style="--share: {count / most:.3f}"'
         f"{'' if here[name] else ' disabled'}>"
-        f"<bdi>{_text(name)}</bdi> <small>{count:,}<span> · {here[name]:,} here</span></small></button></li>"
+        f"<bdi>{escaped(name)}</bdi> <small>{count:,}<span> · {here[name]:,} here</span></small></button></li>"
         for name, count in counts.items()
     )
 
 
-def _card(card: Card) -> str:
-    badge = f'<strong class="badge">{_text(card.badge)}</strong>' if card.badge else ""
-    heading = f"<bdi>{_text(card.heading)}</bdi>" if card.heading else f"<i>{_text(card.group)}</i>"
+def _sections(page: Page, cards: Sequence[Card]) -> str:
+    made = []
+    for heading, found in groupby(cards, key=lambda card: card.heading):
+        here = list(found)
+        columns = "".join(
+            f'<div class="column"><h3>{escaped(title)}</h3><div class="cards">'
+            f"{''.join(article(card) for card in here if card.group in groups) or '<p>none</p>'}</div></div>"
+            for title, groups in page.columns.items()
+        )
+        made.append(
+            f"<section><h2><bdi>{escaped(heading)}</bdi> <small>{escaped(page.notes.get(heading, ''))}</small></h2>"
+            f'<div class="columns">{columns}</div></section>'
+        )
+    return "\n".join(made)
+
+
+def article(card: Card) -> str:
+    """Return the markup of a card."""
+    badge = f'<strong class="badge">{escaped(card.badge)}</strong>' if card.badge else ""
+    heading = f"<bdi>{escaped(card.heading)}</bdi>" if card.heading else f"<i>{escaped(card.group)}</i>"
     return (
-        f'<article data-group="{_text(card.group)}" data-heading="{_text(card.heading)}">{_shown(card.picture)}'
-        f"{badge}<h2>{heading}</h2><dl>{''.join(_line(label, text) for label, text in card.lines)}</dl></article>"
+        f'<article data-group="{escaped(card.group)}" data-heading="{escaped(card.heading)}">{_shown(card.picture)}'
+        f"{badge}<h2>{heading}</h2><dl>{terms(card.lines)}</dl></article>"
     )
 
 
 def _shown(picture: Picture | str) -> str:
     if isinstance(picture, str):
-        return f'<p class="picture">{_text(picture)}</p>'
+        return f'<p class="picture">{escaped(picture)}</p>'
     layers = zip(("jpeg", "png"), picture, strict=True)
     inner = "".join(
         f'<img loading="lazy" decoding="async" alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'

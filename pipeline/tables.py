@@ -208,7 +208,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quarantine": pa.schema(
         [
             _field("step", pa.string(), "which step refused the input"),
-            _field("input", pa.string(), "shard, image or mask, as in `shard:sa_000000`, `image:5`, `mask:12`"),
+            _field(
+                "input", pa.string(), "shard, image, mask or request, as in `shard:sa_000000`, `image:5`, `mask:12`"
+            ),
             _field("shard", pa.string(), "key into shards"),
             _field("image_id", pa.int64(), "where known", nullable=True),
             _field("place", pa.string(), "file or tar member, and the field, as in `sa_1.json $.annotations[3].area`"),

@@ -90,9 +90,11 @@ class WordNet:
         return False
 
     def _linked(self, senses: set[int], others: set[int]) -> bool:
+        """Say whether one is a part of the other, or of what that is a kind of: wheel and car, a wheeled vehicle."""
+        whole = senses.union(*(self._above(sense) for sense in senses))
         return any(
             symbol in _PARTS and target in others
-            for sense in senses
+            for sense in whole
             for symbol, target, _, _ in self._synset("n", sense).pointers
         )
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from stages import engines
 from stages.engines.base import Decoding, EngineConfig
-from stages.rendering import Piece
 
 _START, LOADING = 120.0, 3600.0
 """Seconds to the first answer: for Ray to start its actors, and for an engine that loads weights first, of which a 72B
@@ -32,13 +31,15 @@ _END = object()
 
 
 def stream(
-    pieces: Sequence[Piece],
+    pieces: Sequence[Any],
     first: pa.Table,
     render: Callable[[pa.Table], Iterator[pa.Table]],
     engine: EngineConfig,
     decoding: Decoding,
 ) -> Iterator[pa.Table]:
     """Ask the prompts of `first` (rows of `PROMPTS`), then those rendered from `pieces`; yield tables of `ANSWERS`.
+
+    A piece is a named tuple such as `Piece`; `render` gets each as a table of one row.
 
     Needs a running Ray. Raises `UserError` when a task fails, or when no answer comes for `engine.patience` seconds.
     """

@@ -53,8 +53,8 @@ def gather(run: Run) -> FrequencyReport:
     return FrequencyReport(ranked, dict(agreements.most_common()), flagged)
 
 
-def draw(report: FrequencyReport, path: Path) -> None:
-    """Draw pairs per category over the category's rank as a PNG, both logarithmic."""
+def draw(report: FrequencyReport, path: Path, cut: int | None = None) -> None:
+    """Draw pairs per category over the category's rank as a PNG, both logarithmic; with `cut`, head and tail apart."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -71,10 +71,16 @@ def draw(report: FrequencyReport, path: Path) -> None:
         axes.annotate(
             names[place], (ranks[place], counts[place]), xytext=(4, 5), textcoords="offset points", fontsize=8
         )
+    if cut is not None:
+        head = int((counts >= cut).sum())
+        axes.axhline(cut, color="#c44e00", linewidth=1, linestyle="--")
+        axes.fill_between(ranks[:head], counts[:head], 0.8, color="#c44e00", alpha=0.25)
+        told = f"head: {head:,} categories with {cut:,} pairs or more, {int(counts[:head].sum()):,} pairs"
+        axes.annotate(told, (len(counts), cut), xytext=(0, 4), textcoords="offset points", ha="right", fontsize=8)
     axes.set(
         xscale="log",
         yscale="log",
-        ylim=(0.8, counts[0] * 2),
+        ylim=(0.8, max(counts[0], cut or 0) * 2),
         xlabel="rank of the category",
         ylabel="pairs",
         title=f"{report.pairs:,} pairs in {len(counts):,} categories; {report.once():,} have one",

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.funnel import Level
 from pipeline.run import Commit, Run
-from stages import answers, grounded_sam, naming_settings, pairing
+from stages import answers, grounded_sam, naming_settings, pairing, requests, verdicts, verification_settings
 from stages.manifest import Plan, outstanding
 from stages.shard_tasks import INDEX, READ, STEP
 
@@ -28,7 +28,11 @@ def levels(run: Run) -> list[Level]:
     steps = run.steps()
     later = {naming_settings.STEP: "names", grounded_sam.STEP: "grounded"}
     found += [_names(run, name, step) for step, name in later.items() if step in steps]
-    return [*found, _pairs(run)] if pairing.STEP in steps else found
+    if pairing.STEP in steps:
+        found.append(_pairs(run))
+    if verdicts.STEP in steps:
+        found.append(_verified(run))
+    return found
 
 
 def _shards(plan: Plan, indexed: list[Commit]) -> Level:
@@ -80,9 +84,9 @@ def _names(run: Run, name: str, step: str) -> Level:
 
 
 def _refused(run: Run, step: str) -> tuple[pa.Array, pa.ChunkedArray]:
-    """Return the masks that a naming step quarantined, and why."""
+    """Return the masks or requests that a step quarantined, and why."""
     refused = run.dataset("quarantine", step).to_table(columns=["input", "reason"])
-    ids = [int(name.removeprefix("mask:")) for name in refused["input"].to_pylist()]
+    ids = [int(name.rpartition(":")[2]) for name in refused["input"].to_pylist()]
     return pa.array(ids, pa.int64()), refused["reason"]
 
 
@@ -103,6 +107,28 @@ def _pairs(run: Run) -> Level:
         dropped=_reasons([commit], "pairs.dropped."),
         quarantined=_some({"no-name": given_up}),
         pending=len(nameless) - given_up,
+    )
+
+
+def _verified(run: Run) -> Level:
+    """Pairs by what the check came to; all are pending once pairs, answers or thresholds have changed."""
+    total = run.dataset("pairs", pairing.STEP).count_rows()
+    commit = run.commits(verdicts.STEP)[verdicts.STEP]
+    if commit.fingerprint != verdicts.made_from(run):
+        return Level("verified", total, 0, pending=total)
+    rows = run.dataset("verdicts", verdicts.STEP)
+    refused_ids, reasons = _refused(run, verification_settings.STEP)
+    found = requests.pairs(run)
+    head = requests.request_ids(found.mask_ids, found.categories, requests.PAIR)[found.head]
+    refused = _some(Counter(reasons.filter(pc.is_in(refused_ids, pa.array(head))).to_pylist()))
+    dropped = _reasons([commit], "verdicts.")
+    return Level(
+        "verified",
+        total,
+        rows.count_rows(filter=pc.field("kept")),
+        dropped={reason: count for reason, count in dropped.items() if reason in verdicts.DROPPED},
+        quarantined=refused,
+        pending=dropped.get("pending", 0) - sum(refused.values()),
     )
 
 

@@ -29,8 +29,9 @@ class Progress(NamedTuple):
     """What came in since the last time."""
 
     masks: int
+    """Or other subjects."""
     outcomes: Counter[str]
-    """Masks by outcome of the answer, `error`, or `quarantined`."""
+    """Subjects by outcome of the answer, `error`, or `quarantined`."""
     tokens: Counter[str]
     """prompt, cached, generated; image and shared by the model's rule."""
 
@@ -40,14 +41,14 @@ class Watcher:
     """Told of the work as it goes on."""
 
     start: Callable[[int], None]
-    """Given the masks to be asked about."""
+    """Given the number of subjects to be asked about."""
     advance: Callable[[Progress], None]
     say: Callable[[str], None]
     """Given a line for people."""
 
 
 Answer = Mapping[str, Any]
-"""A row of what was answered: prompt_id, image_id, shard, subjects (mask ids), problem, reason, error, and more."""
+"""A row of what was answered: prompt_id, image_id, shard, subjects (ids), problem, reason, error, and more."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ class Asker:
     name: str
     """Column `namer`."""
     table: str
-    """Where answers go: `names`, one row a mask, or `phrases`, one row an image."""
+    """Where answers go: `names`, one row a mask, `phrases`, one row an image, or `checks`, one row a request."""
     rows: Callable[[Answer], list[dict[str, Any]]]
     """Makes rows of the table out of an answer, of each subject in turn or of the image, all but the fingerprint."""
     tries: int
-    """Runs in which an answer may fail to come before the mask is given up."""
+    """Runs in which an answer may fail to come before the subject is given up."""
     gpus: float = 0
+    subject: str = "mask"
+    """What is asked about, as quarantine calls it."""
 
     @property
     def tables(self) -> list[str]:
@@ -104,11 +107,11 @@ class Ledger:
             )
 
     def _take(self, answer: dict[str, Any]) -> list[str]:
-        """Record an answer; return what became of each mask it is about."""
+        """Record an answer; return what became of each subject."""
         subjects = answer["subjects"]
         if answer["reason"] and answer["reason"] != SHARD_UNREADABLE:
-            for mask_id in subjects:
-                self._refuse(mask_id, answer, answer["reason"], answer["problem"])
+            for subject in subjects:
+                self._refuse(subject, answer, answer["reason"], answer["problem"])
             return ["quarantined"] * len(subjects)
         if error := answer["error"] or answer["problem"]:
             self._failures_in_a_row += 1
@@ -118,24 +121,24 @@ class Ledger:
         self._tokens.update({name: answer.get(f"{name}_tokens") or 0 for name in _TOKENS})
         rows = self._asker.rows(answer)
         self._rows[self._asker.table] += [
-            {**row, "fingerprint": self._todo.prints[mask_id]} for row, mask_id in zip(rows, subjects, strict=True)
+            {**row, "fingerprint": self._todo.prints[subject]} for row, subject in zip(rows, subjects, strict=True)
         ]
         return [row["outcome"] for row in rows]
 
     def _fail(self, answer: dict[str, Any], error: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        for mask_id in answer["subjects"]:
-            about = {"mask_id": mask_id, "namer": self._asker.name, "fingerprint": self._todo.prints[mask_id]}
-            self._rows["failures"].append({**about, "error": error, "made_at": now})
-            tries = self._todo.tries.get(mask_id, 0) + 1
+        for subject in answer["subjects"]:
+            about = {"mask_id": self._todo.mask_of(subject), "fingerprint": self._todo.prints[subject]}
+            self._rows["failures"].append({**about, "namer": self._asker.name, "error": error, "made_at": now})
+            tries = self._todo.tries.get(subject, 0) + 1
             if tries >= self._asker.tries:
-                self._refuse(mask_id, answer, "failed", f"failed in {tries} runs: {error}")
+                self._refuse(subject, answer, "failed", f"failed in {tries} runs: {error}")
 
-    def _refuse(self, mask_id: int, answer: dict[str, Any], reason: str, error: str) -> None:
+    def _refuse(self, subject: int, answer: dict[str, Any], reason: str, error: str) -> None:
         self._rows["quarantine"].append(
             {
                 "step": self._asker.step,
-                "input": f"mask:{mask_id}",
+                "input": f"{self._asker.subject}:{subject}",
                 "shard": answer["shard"],
                 "image_id": answer["image_id"],
                 "place": f"sa_{answer['image_id']}.jpg",

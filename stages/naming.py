@@ -20,12 +20,12 @@ from pipeline.metrics import StepMetrics
 from pipeline.run import Run
 from pipeline.shards import Shard
 from stages import answers as read_answers
-from stages import asking, manifest, region_prompts
+from stages import asking, manifest, preflight, region_prompts
 from stages.engines.base import EngineConfig
 from stages.ledger import Answer, Asker, Ledger, Watcher
 from stages.naming_settings import NAMER, STEP, NamesConfig, decoding, setting, settled
-from stages.preflight import Preflight
-from stages.quote import Quote, quote
+from stages.quote import NAMING, Quote, Task, quote
+from stages.remembering import over, over_engine
 from stages.rendering import Piece, Renderer
 from stages.shard_tasks import STEP as MANIFEST
 from stages.todo import Todo, limited, plan
@@ -51,13 +51,8 @@ class Plan(msgspec.Struct, frozen=True):
 def inherited(run: Run, config: NamesConfig, engine: EngineConfig) -> tuple[NamesConfig, EngineConfig]:
     """Fill in what a command does not name with what the run has; another kind of engine inherits nothing."""
     before = run.plan(STEP, Plan)
-    if before is None:
-        return config, engine
-    named = {name: getattr(engine, name) for name in engine.model_fields_set}
-    if named.get("kind", before.namer["kind"]) != before.namer["kind"]:
-        return config, engine
-    asked = {name: getattr(config, name) for name in config.model_fields_set}
-    return NamesConfig(**{**before.names, **asked}), EngineConfig(**{**before.namer, **named})
+    kept = over_engine(before.namer, engine) if before else None
+    return (over(before.names, config), kept) if before and kept else (config, engine)
 
 
 def build(
@@ -86,11 +81,18 @@ def build(
         pieces = limited(todo.pieces, bounds.limit)
         if not pieces:
             return
-        run.save_plan(STEP, Plan(config.model_dump(), engine.model_dump(), quote(run, pieces, config, engine)))
+        run.save_plan(
+            STEP,
+            Plan(config.model_dump(), engine.model_dump(), quote(run, pieces, _task(config), config.shown, engine)),
+        )
         with session() as ray_session:
             lock.works_through(ray_session.name)
             watcher.start(sum(len(piece.mask_ids) for piece in pieces))
             record(answers(run, pieces, config, engine, watcher.say), run, todo, asker, watcher, bounds)
+
+
+def _task(config: NamesConfig) -> Task:
+    return NAMING._replace(most=decoding(config).max_tokens)
 
 
 def preview(run: Run, config: NamesConfig, engine: EngineConfig, bounds: Bounds) -> Quote:
@@ -98,7 +100,7 @@ def preview(run: Run, config: NamesConfig, engine: EngineConfig, bounds: Bounds)
     config, engine = inherited(run, config, engine)
     config = settled(config, engine)
     todo = plan(run, STEP, setting(config, engine), redo=False)
-    return quote(run, limited(todo.pieces, bounds.limit), config, engine)
+    return quote(run, limited(todo.pieces, bounds.limit), _task(config), config.shown, engine)
 
 
 def record(tables: Iterator[pa.Table], run: Run, todo: Todo, asker: Asker, watcher: Watcher, bounds: Bounds) -> None:
@@ -162,7 +164,7 @@ def answers(
     pictures.
     """
     question = region_prompts.question("name", config)
-    test = Preflight(question, config.shown, engine)
+    test = preflight.of_names(question, config.shown, engine)
     render = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, question, engine)
     asked = asking.stream(pieces, test.prompts, render.__call__, engine, decoding(config))
     yield from test.passed_on(asked, config.preflight, say)

@@ -42,7 +42,7 @@ class NamesConfig(RegionPrompt):
         return RegionPrompt(**{name: getattr(self, name) for name in RegionPrompt.model_fields})
 
 
-class Setting(msgspec.Struct, frozen=True):
+class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     """What makes an answer, apart from the mask; its hash is in every row's fingerprint."""
 
     model: str
@@ -57,7 +57,10 @@ class Setting(msgspec.Struct, frozen=True):
     min_pixels: int
     max_pixels: int
     max_tokens: int
-    renderer: int = region_prompts.VERSION
+    renderer: int
+    square: bool = False
+    tiles: int = 0
+    """These came later: left out at their defaults, so that the fingerprints of earlier runs stay."""
 
 
 def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
@@ -79,11 +82,13 @@ def setting(config: NamesConfig, engine: EngineConfig) -> Setting:
     return Setting(
         model=embedded.LABEL if own else engine.model,
         revision=embedded.revision() if own else engine.pinned_revision,
-        **{name: getattr(config, name) for name in ("layout", "image_px", "crop_px", "crop_scale", "marks")},
+        **{name: getattr(config, name) for name in ("layout", "image_px", "crop_px", "crop_scale", "marks", "square")},
         prompt=files.sha256(region_prompts.question("name", config).encode())[:16],
         min_pixels=engine.min_pixels,
         max_pixels=engine.max_pixels,
         max_tokens=decoding(config).max_tokens,
+        renderer=region_prompts.VERSION,
+        tiles=engine.tiles,
     )
 
 

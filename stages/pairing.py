@@ -27,7 +27,7 @@ from pipeline.run import Run
 from stages.remembering import inherited, remember
 
 STEP = "pairs"
-VERSION = 1
+VERSION = 2
 """Raised when the same names and rules would give other rows."""
 
 CATEGORIES = Path(__file__).parent.parent / "data_manifests" / "categories.csv"
@@ -152,11 +152,12 @@ def _is_strong(opinion: Opinion, config: PairsConfig) -> bool:
 
 
 class Comparer:
-    """Compares canonical names; each distinct pair once."""
+    """Compares canonical names; each distinct pair once. `agreement` says what they are to each other, no more."""
 
     def __init__(self, accepted: Mapping[str, Sequence[categories.Accepted]], wordnet: Any) -> None:
         self._accepted, self._wordnet = accepted, wordnet
         self._compare = cache(self._compared)
+        self.agreement = cache(self._agreement)
 
     def __call__(self, one: str, other: str) -> Compared:
         """Return what two names are to each other; the order does not matter."""
@@ -168,9 +169,11 @@ class Comparer:
         from pipeline.embeddings import embed
 
         vectors = embed([one, other])
-        return Compared(self._agreement(one, other), float(vectors[0] @ vectors[1]))
+        return Compared(self.agreement(one, other), float(vectors[0] @ vectors[1]))
 
     def _agreement(self, one: str, other: str) -> Agreement:
+        if one == other:
+            return "same"
         kinds = {kind for a, b in ((one, other), (other, one)) for kind in self._kinds(a, b)}
         if "alias" in kinds or "synonym" in kinds:
             return "synonym"
@@ -206,6 +209,21 @@ def build(run: Run, config: PairsConfig, say: Callable[[str], None]) -> Made:
         run.sweep(STEP, ["pairs"])
         remember(run, STEP, config)
         return _write(run, config, known, Comparer(accepted, wordnet), made_of)
+
+
+def comparer(run: Run, say: Callable[[str], None]) -> Comparer:
+    """Return what the run's categories are compared with: the table its pairs were made with, and WordNet.
+
+    Raises `UsageError` for a table that is wrong.
+    """
+    from pipeline.wordnet import open_wordnet
+
+    config = inherited(run, STEP, PairsConfig())
+    known = categories.load(Path(config.table) if config.table else CATEGORIES, config)
+    wordnet = open_wordnet()
+    if wordnet is None:
+        say("WordNet is not installed (make wordnet): synonyms and more general names are told by the table alone")
+    return Comparer(categories.load_accepted(ACCEPTED, known), wordnet)
 
 
 def _fingerprint(run: Run, config: PairsConfig, known: Categories, accepted: Any, has_wordnet: bool) -> str:

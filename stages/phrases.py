@@ -16,15 +16,14 @@ import numpy as np
 
 from pipeline import files
 from pipeline.run import Run
-from stages import answers, asking, region_prompts, todo
+from stages import answers, asking, preflight, region_prompts, todo
 from stages.engines.base import Decoding, EngineConfig
 from stages.ledger import Answer, Asker, Watcher
 from stages.naming import Bounds, record, shards
 from stages.naming_settings import NamesConfig
-from stages.preflight import Preflight
 from stages.region_prompts import RegionPrompt
 from stages.rendering import Renderer
-from stages.todo import MaskPrints, Salts, Todo
+from stages.todo import Salts, Subjects, Todo
 
 STEP = "phrases"
 LISTED, NONE = "listed", "none"
@@ -74,7 +73,7 @@ def build(
             lock.works_through(ray_session.name)
             watcher.start(sum(len(piece.mask_ids) for piece in plan.pieces))
             render = Renderer(run.folder.sub("masks").uri, shards(run), shown, question, engine)
-            test = Preflight(question, shown, engine)
+            test = preflight.of_names(question, shown, engine)
             asked = asking.stream(plan.pieces, test.prompts, render.__call__, engine, _DECODING)
             record(test.passed_on(asked, config.preflight, watcher.say), run, plan, asker, watcher, Bounds())
 
@@ -101,7 +100,7 @@ def _plan(run: Run, made: Setting, *, redo: bool) -> Todo:
     return Todo(made, todo.every_piece(masks, first), todo.tries(run, STEP, masks), prints)
 
 
-def _done(run: Run, masks: MaskPrints) -> Any:
+def _done(run: Run, masks: Subjects) -> Any:
     known = run.dataset("phrases", STEP).to_table(columns=["image_id"])["image_id"].to_numpy()
     refused = masks.image_ids[np.isin(masks.ids, todo.quarantined_ids(run, STEP))]
     return np.union1d(known, refused)
@@ -160,7 +159,7 @@ def wanted(run: Run, step: str) -> Wanted:
     """
     masks = run.dataset("masks").to_table(columns=["mask_id", "image_id"])
     ids, image_ids = masks["mask_id"].to_numpy(), masks["image_id"].to_numpy()
-    settled = np.isin(ids, np.concatenate([todo.mask_ids(run, "names", step), todo.quarantined_ids(run, step)]))
+    settled = np.isin(ids, np.concatenate([todo.answered_ids(run, "names", step), todo.quarantined_ids(run, step)]))
     asked = run.dataset("phrases", STEP).to_table(columns=["image_id", "phrases"])
     refused = image_ids[np.isin(ids, todo.quarantined_ids(run, STEP))]
     ready = np.setdiff1d(np.union1d(asked["image_id"].to_numpy(), refused), image_ids[~settled])

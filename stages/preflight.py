@@ -6,8 +6,8 @@ would then be made up, and the job would end green.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +22,39 @@ from stages.engines.base import PROMPTS, EngineConfig, part
 from stages.prompt_tokens import image_tokens
 from stages.region_prompts import Region, RegionPrompt
 
-_CASES = {-1: "a blank picture", -2: "a cat", -3: "a cup of coffee"}
-"""The prompts' ids, below those of any mask, and what is shown; the same question, so only the picture differs."""
+Answers = Mapping[str, Mapping[str, Any]]
+"""What was answered to each case, as rows of ANSWERS, by its title."""
+
+
+class Case(NamedTuple):
+    """A prompt whose answer is known, more or less."""
+
+    title: str
+    shown: Literal["blank", "cat", "coffee"]
+    question: str
 
 
 class Preflight:
-    """Three prompts that go first, and what to conclude from the answers."""
+    """A few prompts that go first, and what to conclude from the answers.
 
-    def __init__(self, question: str, prompt: RegionPrompt, engine: EngineConfig) -> None:
+    `complaint` says what is wrong with the engine, judging by all answers, or None; `setting` is what lets it pass.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        prompt: RegionPrompt,
+        engine: EngineConfig,
+        complaint: Callable[[Answers], str | None],
+        setting: str,
+    ) -> None:
+        self._titles = {-1 - place: case.title for place, case in enumerate(cases)}  # ids below those of any subject
+        self._complaint, self._setting = complaint, setting
         rows = []
-        for number, photograph in zip(_CASES, _photographs(), strict=True):
-            asked = next(iter(region_prompts.prompts(photograph, [_middle(photograph, number)], question, prompt)))
+        for number, case in zip(self._titles, cases, strict=True):
+            photograph = _photograph(case.shown)
+            region = _middle(photograph, number)
+            asked = next(iter(region_prompts.prompts(photograph, [region], case.question, prompt)))
             rows.append(
                 {
                     "prompt_id": number,
@@ -57,12 +79,12 @@ class Preflight:
     @property
     def complete(self) -> bool:
         """Say whether all answers are there."""
-        return len(self._answers) == len(_CASES)
+        return len(self._answers) == len(self._titles)
 
     def passed_on(
         self, tables: Iterable[pa.Table], mode: Literal["refuse", "warn"], say: Callable[[str], None]
     ) -> Iterator[pa.Table]:
-        """Pass answers about masks on, once those that belong here have been judged. Raises as `judge` does."""
+        """Pass other answers on, once those that belong here have been judged. Raises as `judge` does."""
         early: list[pa.Table] = []
         for table in tables:
             early.append(self.take_own(table))
@@ -74,31 +96,48 @@ class Preflight:
     def judge(self, mode: Literal["refuse", "warn"], say: Callable[[str], None]) -> None:
         """Conclude, once.
 
-        Raises `UserError` when the engine does not work, and when it ignores pictures and `mode` is refuse.
+        Raises `UserError` when the engine does not work, and when there is a complaint and `mode` is refuse.
         """
         if self.passed:
             return
         if errors := [row["error"] for row in self._answers.values() if row["error"]]:
             raise UserError(f"the engine does not work: {errors[0]}\nNothing was asked about the masks.")
-        told = "; ".join(f"{shown}: {self._answers[number]['text']!r}" for number, shown in _CASES.items())
+        answers = {title: self._answers[number] for number, title in self._titles.items()}
+        told = "; ".join(f"{title}: {row['text']!r}" for title, row in answers.items())
         say(f"preflight: {told}")
-        if len({(row["text"], row["logprob"]) for row in self._answers.values()}) == 1:
-            complaint = f"the engine gives the same answer whatever it is shown ({told}): it does not see the pictures."
+        if complaint := self._complaint(answers):
             if mode == "refuse":
-                raise UserError(f"{complaint}\nCheck the server's image support, or set names.preflight = warn.")
-            say(f"warning: {complaint}")
+                raise UserError(f"{complaint} ({told})\nMend that, or set {self._setting} = warn.")
+            say(f"warning: {complaint} ({told})")
         if all(row["logprob"] is None for row in self._answers.values()):
             say("the engine tells no log probabilities: the column logprob stays empty")
         self.passed = True
 
 
-def _photographs() -> list[Photograph]:
-    """Return the pictures of `_CASES`; the two photographs ship with scikit-image (CC0)."""
+def of_names(question: str, prompt: RegionPrompt, engine: EngineConfig) -> Preflight:
+    """Return the preflight of an engine that is asked for names: one question, so that only the picture differs."""
+    shown: tuple[tuple[str, Literal["blank", "cat", "coffee"]], ...]
+    shown = (("a blank picture", "blank"), ("a cat", "cat"), ("a cup of coffee", "coffee"))
+    cases = [Case(title, picture, question) for title, picture in shown]
+    return Preflight(cases, prompt, engine, blindness, "names.preflight")
+
+
+def blindness(answers: Answers) -> str | None:
+    """Complain when all answers are the same."""
+    if len({(row["text"], row["logprob"]) for row in answers.values()}) > 1:
+        return None
+    return (
+        "the engine gives the same answer whatever it is shown: it does not see the pictures. Has the server image "
+        "support?"
+    )
+
+
+def _photograph(shown: Literal["blank", "cat", "coffee"]) -> Photograph:
+    """Return a picture; the two photographs ship with scikit-image (CC0)."""
     from skimage import data
 
-    known = [data.chelsea(), data.coffee()]
-    blank = np.full_like(known[0], 128)
-    return [Photograph(Image.fromarray(pixels), 1) for pixels in (blank, *known)]
+    pixels = data.coffee() if shown == "coffee" else data.chelsea()
+    return Photograph(Image.fromarray(np.full_like(pixels, 128) if shown == "blank" else pixels), 1)
 
 
 def _middle(photograph: Photograph, number: int) -> Region:

@@ -1,10 +1,11 @@
-"""What naming will cost, told before anything is spent; and what it has cost, in the same terms."""
+"""What asking will cost, told before anything is spent; and what it has cost, in the same terms."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -15,17 +16,30 @@ from pipeline.images import Size
 from pipeline.run import Run
 from stages import region_prompts
 from stages.engines.base import EngineConfig
-from stages.naming_settings import STEP, NamesConfig, decoding
-from stages.prompt_tokens import image_tokens, text_tokens
+from stages.naming_settings import STEP
+from stages.prompt_tokens import Question, image_tokens, text_tokens
 from stages.region_prompts import RegionPrompt
 from stages.rendering import Piece
 
-_TOKENS_OF_A_NAME = 4
-"""Generated per mask while the run has no answer to measure: two tokens of a name, its end, and some longer ones."""
+
+class Task(NamedTuple):
+    """What is asked, as far as its cost goes."""
+
+    step: str
+    """Whose commits tell what was spent."""
+    question: Question
+    generated: int
+    """Tokens per answer, while the run has none to measure."""
+    most: int
+    """Tokens at which an answer is cut off."""
+
+
+NAMING = Task(STEP, "name", 4, 0)
+"""Two tokens of a name, its end, and some longer ones."""
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """Sums over all masks to be asked."""
+    """Sums over all that is to be asked."""
 
     masks: int
     prompts: int
@@ -67,9 +81,9 @@ class Spent(msgspec.Struct, frozen=True):
         return self.tokens.get("prompt", 0) - saved + self.tokens.get("generated", 0)
 
 
-def spent(run: Run) -> Spent:
-    """Add up what the commits of naming have recorded."""
-    commits = list(run.commits(STEP).values())
+def spent(run: Run, step: str) -> Spent:
+    """Add up what the commits of `step` have recorded."""
+    commits = list(run.commits(step).values())
     tokens: Counter[str] = Counter()
     for commit in commits:
         tokens.update(commit.facts["tokens"])
@@ -81,17 +95,20 @@ def spent(run: Run) -> Spent:
     )
 
 
-def quote(run: Run, pieces: Sequence[Piece], config: NamesConfig, engine: EngineConfig) -> Quote:
-    """Count the tokens of every prompt about `pieces`, from the masks' boxes; no picture is read."""
+def quote(run: Run, pieces: Sequence[Piece], task: Task, prompt: RegionPrompt, engine: EngineConfig) -> Quote:
+    """Count the tokens of every prompt about `pieces`, from the masks' boxes; no picture is read.
+
+    A mask that a piece lists twice is asked about twice.
+    """
     sums: Counter[str] = Counter()
     for piece in pieces:
         for size, boxes in _images(run, piece):
-            sums.update(_image(size, boxes, config.shown, engine))
-    before = spent(run)
+            sums.update(_image(size, boxes, task.question, prompt, engine))
+    before = spent(run, task.step)
     rate = before.work / before.seconds if before.work and before.seconds else 0.0
-    each = before.tokens["generated"] / before.masks if rate else _TOKENS_OF_A_NAME
+    each = before.tokens["generated"] / before.masks if rate else task.generated
     masks = sums["masks"]
-    generated = round(min(each, decoding(config).max_tokens) * masks) if engine.has_tokens else 0
+    generated = round(min(each, task.most) * masks) if engine.has_tokens else 0
     return Quote(
         masks,
         sums["prompts"],
@@ -112,19 +129,24 @@ def _images(run: Run, piece: Piece) -> Iterator[tuple[Size, list[region_prompts.
     with pq.ParquetFile(f"{folder.path}/{piece.part}", filesystem=folder.filesystem) as file:
         table = file.read_row_group(piece.row_group, columns=list(_COLUMNS))
     table = table.filter(pc.is_in(table["mask_id"], pa.array(piece.mask_ids, pa.int64())))
-    rows = zip(*(table[name].to_pylist() for name in _COLUMNS[1:]), strict=True)
-    for _, group in groupby(rows, key=lambda row: row[0]):
+    times = Counter(piece.mask_ids)
+    rows = zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)
+    for _, group in groupby(rows, key=lambda row: row[1]):
         of_image = list(group)
-        yield of_image[0][1:3], [row[3:] for row in of_image]
+        yield of_image[0][2:4], [row[4:] for row in of_image for _ in range(times[row[0]])]
 
 
 def _image(
-    size: Size, boxes: list[region_prompts.BoundingBox], prompt: RegionPrompt, engine: EngineConfig
+    size: Size,
+    boxes: list[region_prompts.BoundingBox],
+    question: Question,
+    prompt: RegionPrompt,
+    engine: EngineConfig,
 ) -> Counter[str]:
     """Count the tokens of the prompts about one image."""
     counts: Counter[str] = Counter(masks=len(boxes))
     for number, asked in enumerate(region_prompts.outlines(size, boxes, prompt)):
-        tokens = image_tokens(asked.sizes, engine) + text_tokens(prompt.layout, asked.regions, engine)
+        tokens = image_tokens(asked.sizes, engine) + text_tokens(question, prompt.layout, asked.regions, engine)
         shared = image_tokens(asked.sizes[: asked.shared], engine) if number else 0
         counts.update(prompts=1, prompt_tokens=tokens, shared_tokens=shared)
     return counts

@@ -59,6 +59,9 @@ class RegionPrompt(Section):
     crop_scale: float = Field(2.0, ge=1, le=8)
     """How many times the region's box the crop shows (2 in WOW-Seg's training script)."""
 
+    square: bool = False
+    """The crop is a square where the image allows it: InternVL then takes one tile for it, of any other shape several."""
+
     marks: int = Field(10, ge=2, le=30)
     """Regions per question in the layout marks."""
 
@@ -116,7 +119,7 @@ def outlines(size: Size, boxes: Sequence[BoundingBox], prompt: RegionPrompt) -> 
             yield Outline(len(boxes[start : start + prompt.marks]), [whole, whole], 1)
         return
     for box in boxes:
-        crop = images.fitted(_extent(_window(size, box, prompt.crop_scale)), prompt.crop_px)
+        crop = images.fitted(_extent(_shown(size, box, prompt.crop_scale, square=prompt.square)), prompt.crop_px)
         if prompt.layout == "shared+crop":
             yield Outline(1, [whole, crop], 1)
         elif prompt.layout == "crop":
@@ -207,19 +210,20 @@ def _whole(photo: Photograph, prompt: RegionPrompt) -> tuple[bytes, Size]:
 
 
 def surroundings(
-    photo: Photograph, region: Region, scale: float, longest: int
+    photo: Photograph, region: Region, scale: float, longest: int, *, square: bool = False
 ) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
     """Return what is in `scale` times the region's box, and the region's mask in it; neither upright yet.
 
     The longer side is `longest` px.
     """
-    window = _window(photo.size, region.box, scale)
+    window = _shown(photo.size, region.box, scale, square=square)
     size = images.fitted(_extent(window), longest)
     return photo.show(window, size), images.scaled_mask(_mask(photo, region, window), size)
 
 
 def _marked_crop(photo: Photograph, region: Region, prompt: RegionPrompt) -> Image.Image:
-    return photo.upright(images.marked(*surroundings(photo, region, prompt.crop_scale, prompt.crop_px)))
+    seen = surroundings(photo, region, prompt.crop_scale, prompt.crop_px, square=prompt.square)
+    return photo.upright(images.marked(*seen))
 
 
 def _numbered(photo: Photograph, clean: Image.Image, group: Sequence[Region]) -> Image.Image:
@@ -278,6 +282,22 @@ def _squared(box: BoundingBox) -> BoundingBox:
     x, y, across, down = box
     side = max(across, down)
     return x + (across - side) / 2, y + (down - side) / 2, side, side
+
+
+def _shown(size: Size, box: BoundingBox, scale: float, *, square: bool) -> Box:
+    """Return the window of a crop; a square one is moved rather than cut where it would leave the image."""
+    if not square:
+        return _window(size, box, scale)
+    x, y, across, down = box
+    side = min(max(_SMALLEST_WINDOW, int(np.ceil(scale * max(across + 1, down + 1)))), *size)
+    least_x, least_y = (int(np.ceil(first + extent + 1)) - side for first, extent in ((x, across), (y, down)))
+    if least_x > x or least_y > y:  # longer than the image's short side: all of the region before the shape
+        return _window(size, box, scale)
+    left, top = (
+        int(min(max(0, first + (extent + 1 - side) / 2), limit - side))
+        for first, extent, limit in ((x, across, size[0]), (y, down, size[1]))
+    )
+    return left, top, left + side, top + side
 
 
 def _window(size: Size, box: BoundingBox, scale: float) -> Box:

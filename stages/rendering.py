@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -45,14 +45,7 @@ class Renderer:
 
     def __call__(self, pieces: pa.Table) -> Iterator[pa.Table]:
         """Render every piece (rows of part, row_group, mask_ids); yields tables of `PROMPTS`."""
-        rows: list[dict[str, Any]] = []
-        for piece in pieces.to_pylist():
-            for row in self.rows(Piece(**piece)):
-                rows.append(row)
-                if len(rows) == _ROWS:
-                    yield pa.Table.from_pylist(rows, PROMPTS)
-                    rows = []
-        yield pa.Table.from_pylist(rows, PROMPTS)
+        yield from in_tables(row for piece in pieces.to_pylist() for row in self.rows(Piece(**piece)))
 
     def rows(self, piece: Piece) -> Iterator[dict[str, Any]]:
         """Yield a row for every prompt about the masks of `piece`."""
@@ -93,6 +86,15 @@ class Renderer:
             "problem": None,
             "reason": None,
         }
+
+
+def in_tables(rows: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
+    """Hand rows of `PROMPTS` on as tables, a few at a time; an empty one at the end where it comes out even."""
+    while few := list(islice(rows, _ROWS)):
+        yield pa.Table.from_pylist(few, PROMPTS)
+        if len(few) < _ROWS:
+            return
+    yield pa.Table.from_pylist([], PROMPTS)
 
 
 def read_photograph(shard: Shard, mask: Mapping[str, Any]) -> images.Photograph:

@@ -1,4 +1,7 @@
-"""Which masks a namer has not named yet, and which of its names were made otherwise than they would be now."""
+"""Which subjects a step has not asked about yet, and which of its answers were made otherwise than they would be now.
+
+A subject is a mask, or a request about a mask.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,15 @@ class Todo:
     setting: msgspec.Struct
     pieces: list[Piece]
     tries: dict[int, int]
-    """Masks that failed before: in how many runs, under this setting."""
+    """Subjects that failed before: in how many runs, under this setting."""
     prints: dict[int, int] = field(default_factory=dict)
-    """Mask id to fingerprint."""
+    """Subject to fingerprint."""
+    masks: dict[int, int] | None = None
+    """Subject to the mask it is about; None where it is that mask."""
+
+    def mask_of(self, subject: int) -> int:
+        """Return the mask that a subject is about."""
+        return subject if self.masks is None else self.masks[subject]
 
 
 class Salts(NamedTuple):
@@ -53,14 +62,14 @@ def plan(run: Run, step: str, made: msgspec.Struct, *, redo: bool, salts: Salts 
             return Todo(made, [], {})
         raise UsageError(f"{run.folder.uri}: no masks to name. Make them first: rr7k stage-1 manifest")
     settle_changes(run, step, "names", masks, made, redo=redo)
-    answered = mask_ids(run, "names", step)
+    answered = answered_ids(run, "names", step)
     refused = quarantined_ids(run, step)
     missing = ~np.isin(masks.ids, np.concatenate([answered, refused]))
     return Todo(made, every_piece(masks, missing), tries(run, step, masks), dict(masks.prints(missing)))
 
 
-class MaskPrints(NamedTuple):
-    """Every mask of the run in its order on disk, with what its name's fingerprint would be now."""
+class Subjects(NamedTuple):
+    """Every subject, by default every mask of the run in its order on disk, with what its fingerprint would be now."""
 
     ids: npt.NDArray[np.int64]
     image_ids: npt.NDArray[np.int64]
@@ -71,7 +80,7 @@ class MaskPrints(NamedTuple):
     """Part and row group."""
 
     def prints(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-        """Yield (mask id, fingerprint) of the chosen masks."""
+        """Yield (id, fingerprint) of the chosen subjects."""
         return zip(self.ids[chosen].tolist(), self.fingerprint[chosen].tolist(), strict=True)
 
 
@@ -79,7 +88,7 @@ _HASHED = ("mask_id", "image_id", "jpg_bytes", "width", "height", "area", "bbox_
 """Columns that tell a mask from a changed one; the run lengths would too, at a hundred times the bytes."""
 
 
-def fingerprints(run: Run, made: msgspec.Struct, salts: Salts | None = None) -> MaskPrints:
+def fingerprints(run: Run, made: msgspec.Struct, salts: Salts | None = None) -> Subjects:
     """Hash every mask together with `made`, and with its image's salt; reads a few numbers a mask."""
     seed = int(files.sha256(msgspec.json.encode(made))[:15], 16)
     ids, image_ids, prints, place = [], [], [], []
@@ -96,17 +105,17 @@ def fingerprints(run: Run, made: msgspec.Struct, salts: Salts | None = None) -> 
                 places.append((part, group))
     if not ids:
         none = np.empty(0, np.int64)
-        return MaskPrints(none, none, none, none, [])
+        return Subjects(none, none, none, none, [])
     joined = [np.concatenate(column) for column in (ids, image_ids, prints, place)]
-    masks = MaskPrints(joined[0], joined[1], joined[2], joined[3], places)
+    masks = Subjects(joined[0], joined[1], joined[2], joined[3], places)
     return masks if salts is None else _salted(masks, salts)
 
 
-def _salted(masks: MaskPrints, salts: Salts) -> MaskPrints:
+def _salted(masks: Subjects, salts: Salts) -> Subjects:
     there = np.isin(masks.image_ids, salts.image_ids)
     salt = salts.fingerprint[np.searchsorted(salts.image_ids, masks.image_ids[there])]
     prints = stable_hash(masks.fingerprint[there] ^ salt, 0).view(np.int64)
-    return MaskPrints(masks.ids[there], masks.image_ids[there], prints, masks.place[there], masks.places)
+    return Subjects(masks.ids[there], masks.image_ids[there], prints, masks.place[there], masks.places)
 
 
 def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
@@ -118,26 +127,25 @@ def _hashed(table: pa.Table, seed: int) -> npt.NDArray[np.int64]:
     return value.view(np.int64)
 
 
-def mask_ids(run: Run, table: str, step: str) -> npt.NDArray[np.int64]:
-    """Return the masks that `step` has rows of `table` about."""
-    return np.asarray(run.dataset(table, step).to_table(columns=["mask_id"])["mask_id"].to_numpy(), np.int64)
+def answered_ids(run: Run, table: str, step: str, key: str = "mask_id") -> npt.NDArray[np.int64]:
+    """Return the subjects that `step` has rows of `table` about, by the column that holds them."""
+    return np.asarray(run.dataset(table, step).to_table(columns=[key])[key].to_numpy(), np.int64)
 
 
 def quarantined_ids(run: Run, step: str) -> npt.NDArray[np.int64]:
-    """Return the masks that `step` quarantined."""
+    """Return the subjects that `step` quarantined."""
     inputs = run.dataset("quarantine", step).to_table(columns=["input"])["input"].to_pylist()
-    return np.array([int(name.removeprefix("mask:")) for name in inputs], np.int64)
+    return np.array([int(name.rpartition(":")[2]) for name in inputs], np.int64)
 
 
-def tries(run: Run, step: str, masks: MaskPrints) -> dict[int, int]:
-    """Return in how many runs `step` failed about each mask, as it would be asked now."""
-    failed = run.dataset("failures", step).to_table(columns=["mask_id", "fingerprint"])
-    now = dict(zip(masks.ids.tolist(), masks.fingerprint.tolist(), strict=True)) if failed.num_rows else {}
-    rows = zip(failed["mask_id"].to_pylist(), failed["fingerprint"].to_pylist(), strict=True)
-    return Counter(mask for mask, fingerprint in rows if now.get(mask) == fingerprint)
+def tries(run: Run, step: str, subjects: Subjects) -> dict[int, int]:
+    """Return in how many runs `step` failed about each subject, as it would be asked now."""
+    failed = run.dataset("failures", step).to_table(columns=["fingerprint"])["fingerprint"]
+    now = dict(zip(subjects.fingerprint.tolist(), subjects.ids.tolist(), strict=True)) if len(failed) else {}
+    return Counter(now[fingerprint] for fingerprint in failed.to_pylist() if fingerprint in now)
 
 
-def every_piece(masks: MaskPrints, chosen: npt.NDArray[np.bool_]) -> list[Piece]:
+def every_piece(masks: Subjects, chosen: npt.NDArray[np.bool_]) -> list[Piece]:
     """Return the chosen masks, in their order on disk."""
     ids, place = masks.ids[chosen], masks.place[chosen]
     starts = np.flatnonzero(np.diff(place, prepend=-1))
@@ -160,20 +168,18 @@ def limited(pieces: list[Piece], limit: int | None) -> list[Piece]:
     return chosen
 
 
-def settle_changes(run: Run, step: str, table: str, masks: MaskPrints, made: msgspec.Struct, *, redo: bool) -> None:
+def settle_changes(
+    run: Run, step: str, table: str, subjects: Subjects, made: msgspec.Struct, *, redo: bool, key: str = "mask_id"
+) -> None:
     """Refuse rows made otherwise than they would be now; with `redo`, forget them and what was quarantined.
 
-    Raises `UserError`.
+    `key` is the column of `table` that holds the subject. Raises `UserError`.
     """
-    stored = run.dataset(table, step).to_table(columns=["mask_id", "fingerprint"])
-    order = np.argsort(masks.ids)
-    ids, prints = stored["mask_id"].to_numpy(), stored["fingerprint"].to_numpy()
-    at = np.minimum(np.searchsorted(masks.ids, ids, sorter=order), max(len(order) - 1, 0))
-    there = masks.ids[order[at]] == ids
-    stale = there & (masks.fingerprint[order[at]] != prints)
+    stored = run.dataset(table, step).to_table(columns=[key, "fingerprint"])
+    ids, prints = stored[key].to_numpy(), stored["fingerprint"].to_numpy()
+    stale = _changed(subjects, ids, prints)
     if redo:
-        gone = pa.array(ids[stale], pa.int64())
-        run.discard(step, table, "mask_id", gone)
+        run.discard(step, table, key, pa.array(ids[stale], pa.int64()))
         run.discard(step, "quarantine")
         run.discard(step, "failures")
     elif stale.any():
@@ -188,6 +194,15 @@ def settle_changes(run: Run, step: str, table: str, masks: MaskPrints, made: msg
                 ]
             )
         )
+
+
+def _changed(subjects: Subjects, ids: npt.NDArray[np.int64], prints: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which rows, given by subject and fingerprint, are about a subject whose fingerprint is another now."""
+    if not len(subjects.ids):
+        return np.zeros(len(ids), np.bool_)
+    order = np.argsort(subjects.ids)
+    at = order[np.minimum(np.searchsorted(subjects.ids, ids, sorter=order), len(order) - 1)]
+    return np.asarray((subjects.ids[at] == ids) & (subjects.fingerprint[at] != prints), np.bool_)
 
 
 def _changes(before: msgspec.Struct, now: msgspec.Struct) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline import config
-from pipeline.cli import load_config
+from pipeline.cli_options import load_config
 from pipeline.errors import UsageError
 
 

@@ -33,7 +33,7 @@ from pipeline.images import Size
 from stages import engines
 from stages.engines.base import ANSWERS, PROMPTS, Decoding, EngineConfig, part
 from stages.engines.openai import Asker
-from stages.preflight import Preflight
+from stages.preflight import of_names
 from stages.prompt_tokens import image_tokens
 from stages.region_prompts import RegionPrompt
 
@@ -109,7 +109,7 @@ def test_a_real_server_stops_where_it_is_told(real: EngineConfig, most: int) -> 
 
 def test_a_server_without_log_probabilities_passes_the_preflight_which_says_so(real: EngineConfig) -> None:
     said: list[str] = []
-    preflight = Preflight("What is this?", RegionPrompt(layout="shared+crop"), real)
+    preflight = of_names("What is this?", RegionPrompt(layout="shared+crop"), real)
     rows = ask(preflight.prompts, real, Decoding(8))
     assert [row["logprob"] for row in rows] == [None] * 3
     preflight.take_own(pa.Table.from_pylist(rows, ANSWERS))

@@ -19,7 +19,7 @@ from pipeline.images import Size
 from stages.engines import transformers as engine
 from stages.engines.base import ANSWERS, PROMPTS, Answer, Decoding, EngineConfig, part
 from stages.engines.transformers import Checkpoint
-from stages.prompt_tokens import image_tokens
+from stages.prompt_tokens import image_tokens, tiles
 
 Pieces = list[str | bytes]
 TOKENS = 5
@@ -264,3 +264,14 @@ def test_internvl_cuts_pictures_into_tiles_and_a_thumbnail(intern: Checkpoint, t
 def test_a_model_that_is_neither_pinned_nor_a_folder_is_refused(model: str) -> None:
     with pytest.raises(UsageError, match=f"model = {model}: kind = transformers needs a name in"):
         engine.answers(None, EngineConfig(kind="transformers", model=model), Decoding(TOKENS))
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_internvls_tiles_are_a_setting_and_counted(tiny_internvl: Path, most: int) -> None:
+    sizes = [WIDE, TALL, (50, 50)]
+    engine = checkpoint(tiny_internvl, tiles=most)
+    own = engine._processor.image_seq_length
+    text = ask(checkpoint(tiny_internvl, tiles=1), asked(size=WIDE))[0].prompt_tokens or 0
+    answers = [ask(engine, asked(size=size))[0] for size in sizes]
+    told = [(answer.prompt_tokens or 0) - text + own for answer in answers]
+    assert told == [own * tiles(size, most) for size in sizes]

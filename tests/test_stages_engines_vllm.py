@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import cluster
-from pipeline.cli import load_config
+from pipeline.cli_options import load_config
 from pipeline.config import ClusterConfig
 from pipeline.errors import UsageError
 from pipeline.models import Record, manifest

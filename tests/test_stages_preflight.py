@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import UserError
 from stages.engines.base import ANSWERS, PROMPTS, Answer, EngineConfig, answered, askable
-from stages.preflight import Preflight
+from stages.preflight import Preflight, of_names
 from stages.region_prompts import LayoutName, RegionPrompt
 
 LAYOUTS: list[LayoutName] = ["shared+crop", "overlay", "crop", "marks", "cutout"]
@@ -20,7 +20,7 @@ SEEING = [Answer("unknown", -3.5), Answer("cat", -0.25), Answer("cup", -0.5)]
 
 
 def preflight(layout: LayoutName = "shared+crop", engine: EngineConfig = QWEN) -> Preflight:
-    return Preflight("What are these {count} regions?", RegionPrompt(layout=layout), engine)
+    return of_names("What are these {count} regions?", RegionPrompt(layout=layout), engine)
 
 
 def judged(answers: Sequence[Answer], mode: Literal["refuse", "warn"] = "refuse") -> tuple[Preflight, list[str]]:

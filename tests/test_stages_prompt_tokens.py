@@ -16,7 +16,9 @@ from PIL import Image
 from pipeline.images import Photograph, Size
 from stages.engines.base import EngineConfig
 from stages.prompt_tokens import image_tokens, qwen_size, text_tokens
-from stages.region_prompts import LayoutName, Prompt, Region, RegionPrompt, prompts, question
+from stages.questions import question as ask
+from stages.questions import template
+from stages.region_prompts import LayoutName, Prompt, Region, RegionPrompt, Shown, prompts, question
 from stages.sample_data import annotation
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing `min_pixels`:FutureWarning")
@@ -74,8 +76,8 @@ def test_pictures_too_narrow_for_the_model(size: Size) -> None:
 # --- whole prompts ----------------------------------------------------------------------------------------
 
 
-def rendered(prompt: RegionPrompt, regions: int, size: Size = (640, 427)) -> list[Prompt]:
-    """Prompts with naming's own question about regions of a photograph of noise."""
+def rendered(prompt: RegionPrompt, regions: int, size: Size = (640, 427), text: str = "") -> list[Prompt]:
+    """Prompts about regions of a photograph of noise, by default with naming's own question."""
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     asked = []
     for number in range(regions):
@@ -83,7 +85,7 @@ def rendered(prompt: RegionPrompt, regions: int, size: Size = (640, 427)) -> lis
         mask[20 + 5 * number : 90, 10 * number : 60 + 20 * number] = True
         note = annotation(number, mask, 0.9, 0.9)
         asked.append(Region(number, tuple(note["bbox"]), note["segmentation"]["counts"]))
-    return list(prompts(Photograph(Image.fromarray(pixels), 1), asked, question("name", prompt), prompt))
+    return list(prompts(Photograph(Image.fromarray(pixels), 1), asked, text or question("name", prompt), prompt))
 
 
 @cache
@@ -104,7 +106,7 @@ def length(checkpoint: Path, prompt: Prompt, engine: EngineConfig) -> int:
 
 
 def counted(prompt: Prompt, layout: str, engine: EngineConfig) -> int:
-    return image_tokens(prompt.sizes, engine) + text_tokens(layout, len(prompt.mask_ids), engine)
+    return image_tokens(prompt.sizes, engine) + text_tokens("name", layout, len(prompt.mask_ids), engine)
 
 
 QWEN = EngineConfig(kind="transformers", model="qwen")
@@ -153,5 +155,42 @@ def test_a_picture_that_the_model_will_refuse_counts_nothing() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_embedded_engine_costs_no_tokens(layout: LayoutName) -> None:
     engine = EngineConfig(kind="embedded")
-    assert text_tokens(layout, 10, engine) == 0
+    assert text_tokens("name", layout, 10, engine) == 0
     assert image_tokens([(1024, 683), (448, 448)], engine) == 0
+
+
+# --- the yes/no question, and InternVL's tiles ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["shared+crop", "overlay", "crop"])
+def test_the_tokens_of_a_check_are_those_of_the_processor(tiny_qwen: Path, layout: Shown) -> None:
+    how = RegionPrompt(layout=layout)
+    asked = ask(template(how), "teapot", "none")
+    (prompt,) = rendered(how, regions=1, text=asked)
+    expected = image_tokens(prompt.sizes, QWEN) + text_tokens("check", layout, 1, QWEN)
+    assert length(tiny_qwen, prompt, QWEN) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "of_four", "of_twelve"),
+    [
+        ((640, 480), 256, 3328),
+        ((480, 640), 768, 3328),
+        ((640, 427), 256, 1792),
+        ((427, 640), 768, 1792),
+        ((640, 426), 768, 1792),
+        ((640, 640), 1280, 1280),
+        ((500, 375), 256, 3328),
+        ((640, 360), 768, 768),
+        ((2048, 1024), 768, 2304),
+        ((2250, 1500), 1280, 1792),
+        ((448, 448), 256, 256),
+        ((1, 1000), 1280, 3328),
+    ],
+)
+def test_internvls_tiles(size: Size, of_four: int, of_twelve: int) -> None:
+    """Vectors of reference/wowseg_facts.md C.2, and two of our own."""
+    for most, expected in ((4, of_four), (12, of_twelve), (1, 256)):
+        engine = EngineConfig(kind="vllm", model="internvl3-78b", tiles=most)
+        assert image_tokens([size], engine) == expected
+        assert image_tokens([size, size], engine) == 2 * expected

@@ -439,3 +439,29 @@ def test_twelve_regions_are_numbered_from_1_to_12() -> None:
     assert strokes[0] == min(strokes)  # no digit has less of them than 1
     assert strokes[10] > 1.5 * strokes[0]  # 11 and 1
     assert strokes[11] > 1.2 * strokes[1]  # 12 and 2
+
+
+@pytest.mark.parametrize(
+    ("box", "square"),
+    [
+        ((100, 90, 140, 110), True),
+        ((0, 90, 40, 110), True),  # moved to the right, not cut
+        ((210, 180, 250, 200), True),
+        ((50, 99, 200, 101), True),  # as long as the image's short side allows
+        ((0, 0, 1, 1), True),
+        ((20, 50, 240, 60), False),  # longer than the image is high: all of the region before the shape
+    ],
+)
+def test_a_crop_may_be_asked_to_be_square(box: Box, square: bool) -> None:
+    size = (250, 200)
+    how = RegionPrompt(layout="crop", square=True)
+    region = rectangle(size, box)
+    (outline,) = outlines(size, [region.box], how)
+    assert (outline.sizes[0][0] == outline.sizes[0][1]) is square
+    picture, mask = surroundings(grey(size), region, how.crop_scale, 200, square=True)
+    (prompt,) = prompts(grey(size), [region], "What?", how)
+    assert prompt.sizes == outline.sizes
+    window = max(200, *size) if not square else 200 * (box[2] - box[0]) / max(1, mask.any(axis=0).sum())
+    shown = mask.sum() * (window / 200) ** 2 if square else (box[2] - box[0]) * (box[3] - box[1])
+    assert shown == pytest.approx((box[2] - box[0]) * (box[3] - box[1]), rel=0.25), "all of the region is shown"
+    assert picture.size == mask.shape[::-1]

@@ -27,9 +27,9 @@ _YES_NO = re.compile(r"in the image (?:an? |the )?(.+?)\? please answer yes or n
 _SIDE = 260  # px; the input of EfficientNet-Lite2
 _GREY = 127.0  # (x − 127) / 128, as the weights were trained
 _VIEWS = 4  # at a time: more do not fit a core's cache, and take twice as long each
+_NEARNESS = 0.05  # cosine by which a name's share falls to 1/e: "tabby" counts for "cat", "lynx" hardly
+_EVEN = 10.0  # times a class's probability by chance that make yes as likely as no; most names are wrong
 _LEAST = 1e-9  # of a probability whose logarithm is told
-_NEIGHBOURS = 10
-"""ImageNet names averaged into one vector (ConSE, Norouzi et al. 2014, with its T = 10)."""
 
 
 def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
@@ -87,20 +87,24 @@ class Embedded:
     def _answer(self, question: str, log_probabilities: npt.NDArray[np.float32]) -> Answer:
         if asked := _YES_NO.search(question):
             yes = self._plausibility(log_probabilities, asked[1])
-            told = {"yes": float(np.log(max(yes, _LEAST))), "no": float(np.log(max(1 - yes, _LEAST)))}
-            best = max(told, key=told.__getitem__)
-            return Answer(best, told[best], [{"token": word, "logprob": value} for word, value in told.items()])
+            told = {word: float(np.log(max(p, _LEAST))) for word, p in (("yes", yes), ("no", 1 - yes))}
+            word = "yes" if yes >= 0.5 else "no"
+            return Answer(word, told[word], [{"token": token, "logprob": value} for token, value in told.items()])
         best = int(log_probabilities.argmax())
         return Answer(self._names[best], float(log_probabilities[best]))
 
     def _plausibility(self, log_probabilities: npt.NDArray[np.float32], category: str) -> float:
-        """Return the share of ImageNet's names that fit the region worse than `category` does, ties counting half."""
+        """Return how plausible a name is, 0 to 1.
+
+        The category is spread over ImageNet's names by nearness; what the classifier gives those, against what a region
+        of no known kind would give them, is the odds for yes.
+        """
         from pipeline.embeddings import embed
 
-        best = np.argsort(-log_probabilities)[:_NEIGHBOURS]
-        meaning = np.exp(log_probabilities[best]) @ self._vectors[best]
-        fit, fits = float(meaning @ embed([category])[0]), self._vectors @ meaning
-        return float((fits < fit).mean() + (fits == fit).mean() / 2)
+        nearness = self._vectors @ embed([category])[0] / _NEARNESS
+        share = np.exp(nearness - nearness.max())
+        odds = float(np.exp(log_probabilities) @ share / share.sum()) * len(share) / _EVEN
+        return odds / (1 + odds)
 
     def _classify(self, pictures: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]) -> Any:
         import torch

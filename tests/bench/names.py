@@ -70,7 +70,7 @@ def tokens(group: list[Region], layout: str) -> tuple[float, float]:
     """Prompt tokens per mask: all, and without what the image's other prompts share."""
     prompt = RegionPrompt.model_validate({"layout": layout})
     outlines = list(region_prompts.outlines((WIDTH, HEIGHT), [region.box for region in group], prompt))
-    whole = sum(image_tokens(o.sizes, QWEN) + text_tokens(layout, o.regions, QWEN) for o in outlines)
+    whole = sum(image_tokens(o.sizes, QWEN) + text_tokens("name", layout, o.regions, QWEN) for o in outlines)
     shared = sum(image_tokens(o.sizes[: o.shared], QWEN) for o in outlines[1:])
     return whole / len(group), (whole - shared) / len(group)
 
@@ -79,7 +79,7 @@ def main() -> None:
     """Print the figures."""
     data, group = photograph(), regions()
     slow = rate(lambda: len([obvious(data, region) for region in group[:OBVIOUS]]))
-    full = image_tokens([(WIDTH, HEIGHT)], QWEN) + text_tokens("overlay", 1, QWEN)
+    full = image_tokens([(WIDTH, HEIGHT)], QWEN) + text_tokens("name", "overlay", 1, QWEN)
     table = Table("one core", "regions/s", "× obvious", "tokens/mask", "with a prefix cache", "fewer ×", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
