@@ -116,15 +116,13 @@ def scores(checks: pa.Table) -> npt.NDArray[np.float64]:
     said = {"yes": 1.0, "no": 0.0}
     words = np.array([said.get(outcome, np.nan) for outcome in checks["outcome"].to_pylist()], np.float64)
     with np.errstate(invalid="ignore"):
-        told: npt.NDArray[np.float64] = p_yes / (p_yes + p_no)
-    chosen: npt.NDArray[np.float64] = np.where(np.isnan(p_yes), words, told)
-    return chosen
+        return np.asarray(np.where(np.isnan(p_yes), words, p_yes / (p_yes + p_no)), np.float64)
 
 
 def _thresholds(run: Run, found: Pairs, limits: Thresholds) -> npt.NDArray[np.float64]:
     pairs = head_tail.of_categories(run)
     known = [limits.of(pairs[name][0]) for name in found.categories.dictionary.to_pylist()]
-    return np.array(known, np.float64)[found.categories.indices.to_numpy()]
+    return np.asarray(np.array(known, np.float64)[found.categories.indices.to_numpy()], np.float64)
 
 
 def _reasons(head: Bools, score: npt.NDArray[np.float64], threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:

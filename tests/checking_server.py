@@ -48,7 +48,7 @@ class CheckingServer(NamingServer):
         if self.broken(category):
             self._send(handler, 400, {"error": {"message": "out of order"}})
         else:
-            reply = completion("Yes." if yes > 0.5 else "No.")
+            reply = completion(f"{'Yes' if yes > 0.5 else 'No'}. {name_of(pictures)}")
             told = self.logprobs(yes)
             reply["choices"][0]["logprobs"] = None if told is None else {"content": told}
             self._send(handler, 200, reply)

@@ -126,3 +126,9 @@ def test_from_photographs_to_names_with_the_embedded_engine(tmp_path: Path) -> N
     assert {(row["agreement"], *row["engines"]) for row in pairs} == {("only-one", "embedded")}
     assert "20 of 20 pairs" in rr7k("show", "pairs", "--run", run).stdout
     assert "embedded (not a VLM)" in (run / "pairs.html").read_text()
+    checked = rr7k("stage-2", "--run", run, "--set", "head_tail.head_min_count=2", "--set", "verify.control_share=1.0")
+    assert checked.returncode == 0, checked.stderr
+    answers = rows(Run(str(run)), "checks", "request_id")
+    assert {row["engine"] for row in answers} == {"embedded"}
+    assert {row["role"] for row in answers} == {"pair", "control"}
+    assert "embedded (not a VLM)" in (run / "verification.html").read_text()

@@ -1,0 +1,123 @@
+"""Stage 2 as a user runs it, on a Ray of its own: killed and resumed, then calibrated."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from checking_server import KNOWN, CheckingServer, belief, write_pairs
+from named_shards import write_shard
+from sa1b_shards import build, rows
+from test_end_to_end import WATCHDOG, rr7k, start
+
+from pipeline.run import Run
+
+IMAGES, MASKS = 12, 50
+SAME = ("request_id", "mask_id", "role", "category", "outcome", "p_yes", "p_no", "raw", "fingerprint")
+
+
+@pytest.fixture
+def server() -> Iterator[CheckingServer]:
+    running = CheckingServer()
+    running.belief = lambda pictures, name: belief(pictures, name) if name in (*KNOWN, "dog") else 0.02
+    yield running
+    running.stop()
+
+
+def paired(run: Run) -> Run:
+    """Nine of ten masks are dogs, the rest are one emu each."""
+    write_pairs(run, {row["mask_id"]: "dog" if row["mask_id"] % 10 else f"emu {row['mask_id']}" for row in rows(run)})
+    return run
+
+
+def checking(server: CheckingServer, run: Run, *more: object) -> tuple[object, ...]:
+    settings = ("kind=openai", "model=m", f'urls=["{server.url}"]', "slots=16", "tries=6")
+    overrides = [word for setting in settings for word in ("--set", f"verifier.{setting}")]
+    return ("stage-2", "--run", run.folder.path, *overrides, *more)
+
+
+def answers(run: Run) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in SAME} for row in rows(run, "checks", "request_id")]
+
+
+def wait_for_answers(run: Run, process: subprocess.Popen[str], more_than: int) -> None:
+    deadline = time.monotonic() + WATCHDOG
+    while run.dataset("checks").count_rows() <= more_than and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
+    run: Run, server: CheckingServer, tmp_path: Path
+) -> None:
+    reference = Run(str(tmp_path / "reference"))
+    shard = write_shard(tmp_path, 0, IMAGES, MASKS)
+    for target in (run, reference):
+        build(target, shard)
+        paired(target)
+    quoted = rr7k(*checking(server, reference, "--dry-run", "--set", "verifier.tokens_per_second=1000"))
+    assert "1 head categories with 540 pairs; 0 answers so far" in " ".join(quoted.stdout.split())
+    assert not server.answered
+    done = rr7k(*checking(server, reference))
+    assert done.returncode == 0, done.stderr
+    planned = rows(reference, "requests", "request_id")
+
+    server.delay, answered = 0.3, 0
+    for _ in range(2):
+        process = start(*checking(server, run))
+        wait_for_answers(run, process, answered)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        committed = {f"{row['raw'].split()[-1]} {row['category']}" for row in rows(run, "checks", "request_id")}
+        assert answered < len(committed) < len(planned), "killed too early or too late to prove anything"
+        answered = len(committed)
+        time.sleep(1)  # what the dead driver had asked is answered
+        server.answered.clear()
+    server.delay = 0
+    done = rr7k(*checking(server, run))
+    assert done.returncode == 0, done.stderr
+    assert rows(run, "requests", "request_id") == planned
+    assert not committed & set(server.answered), "a committed request was asked again"
+    assert answers(run) == answers(reference)
+    assert [row["kept"] for row in rows(run, "verdicts")] == [row["kept"] for row in rows(reference, "verdicts")]
+    calibrated(run, server, tmp_path)
+
+
+def calibrated(run: Run, server: CheckingServer, tmp_path: Path) -> None:
+    """Judgements that agree with the model above 0.7 move the threshold; nothing is asked."""
+    server.answered.clear()
+    alone = rr7k("stage-2", "calibrate", "--run", run.folder.path)
+    assert "Negative controls bound how often the model says yes" in " ".join(alone.stdout.split())
+    verdicts = [row for row in rows(run, "verdicts") if row["score"] is not None]
+    judged = pa.table(
+        {
+            "mask_id": [row["mask_id"] for row in verdicts],
+            "right": [row["score"] > 0.7 for row in verdicts],
+            "inclusion_probability": [0.5] * len(verdicts),
+        }
+    )
+    pq.write_table(judged, tmp_path / "judged.parquet")
+    done = rr7k(*("stage-2", "calibrate", "--run", run.folder.path, "--judged", tmp_path / "judged.parquet"))
+    assert done.returncode == 0, done.stderr
+    assert not server.answered
+    after = [row for row in rows(run, "verdicts") if row["score"] is not None]
+    assert {row["threshold"] for row in after} != {0.5}
+    kept = [row for row in after if row["kept"]]
+    assert sum(row["score"] > 0.7 for row in kept) / len(kept) >= 0.95
+    assert "reliability" in (Path(run.folder.path) / "verification.html").read_text().lower()
+    shown = rr7k("show", "verdicts", "--run", run.folder.path)
+    assert shown.returncode == 0, shown.stderr
+    unreachable = rr7k(
+        *("stage-2", "calibrate", "--run", run.folder.path, "--judged", tmp_path / "judged.parquet"),
+        *("--precision", "0.99999"),
+    )
+    assert unreachable.returncode == 1
+    assert "more judgements" in " ".join(unreachable.stderr.split())
