@@ -46,6 +46,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     used_for: str
     parameters: int
+    runs_code: bool = False
+    """It cannot be loaded without the Python files of its repository."""
     files: dict[str, File] = {}
 
 
@@ -154,14 +156,15 @@ def _download(name: str, model: Model, place: Path) -> dict[str, RepoFile]:
     from huggingface_hub.errors import HTTPError, XetDownloadError  # type: ignore[attr-defined]
     from huggingface_hub.hf_api import RepoFile
 
+    patterns = [*_WANTED, *(["*.py"] if model.runs_code else [])]
     try:
         # Listed here as well: on its own, snapshot_download takes what lies in the folder when the hub is out of reach.
         tree = HfApi().list_repo_tree(model.repo, recursive=True, revision=model.revision)
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-        wanted = [path for path in files if any(fnmatch(path, pattern) for pattern in _WANTED)]
+        wanted = [path for path in files if any(fnmatch(path, pattern) for pattern in patterns)]
         if not any(path.endswith(".safetensors") for path in wanted):
             raise UserError(f"{name}: {model.repo} has no safetensors weights at {model.revision}.")
-        snapshot_download(model.repo, revision=model.revision, local_dir=place, allow_patterns=_WANTED)
+        snapshot_download(model.repo, revision=model.revision, local_dir=place, allow_patterns=patterns)
     except (HTTPError, XetDownloadError, OSError) as error:
         raise UserError(f"{name}: {_failure(model, error)}") from None
     return {path: files[path] for path in wanted}

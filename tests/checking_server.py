@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
@@ -23,7 +24,7 @@ def belief(pictures: list[str], category: str) -> float:
     """A probability of yes that depends on what is shown and asked; of wrong names of the tests always low."""
     if category in KNOWN:
         return KNOWN[category]
-    return 0.05 + 0.9 * (sum(name_of([*pictures, category]).encode()) % 100) / 100
+    return 0.05 + 0.9 * hashlib.sha256("".join([*pictures, category]).encode()).digest()[0] / 255
 
 
 class CheckingServer(NamingServer):

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from checking_server import KNOWN, CheckingServer, belief, write_pairs
 from named_shards import write_shard
 from sa1b_shards import build, rows
 from test_end_to_end import WATCHDOG, rr7k, start
+from test_pipeline_cli import rr7k as in_process
 
 from pipeline.run import Run
 
@@ -56,7 +57,11 @@ def wait_for_answers(run: Run, process: subprocess.Popen[str], more_than: int) -
 
 
 def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
-    run: Run, server: CheckingServer, tmp_path: Path
+    run: Run,
+    server: CheckingServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reference = Run(str(tmp_path / "reference"))
     shard = write_shard(tmp_path, 0, IMAGES, MASKS)
@@ -88,14 +93,15 @@ def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
     assert not committed & set(server.answered), "a committed request was asked again"
     assert answers(run) == answers(reference)
     assert [row["kept"] for row in rows(run, "verdicts")] == [row["kept"] for row in rows(reference, "verdicts")]
-    calibrated(run, server, tmp_path)
-
-
-def calibrated(run: Run, server: CheckingServer, tmp_path: Path) -> None:
-    """Judgements that agree with the model above 0.7 move the threshold; nothing is asked."""
     server.answered.clear()
-    alone = rr7k("stage-2", "calibrate", "--run", run.folder.path)
-    assert "Negative controls bound how often the model says yes" in " ".join(alone.stdout.split())
+    calibrated(run, tmp_path, lambda *arguments: in_process(capsys, monkeypatch, *arguments))
+    assert not server.answered, "thresholds need no model"
+
+
+def calibrated(run: Run, tmp_path: Path, call: Callable[..., tuple[int, str]]) -> None:
+    """Judgements that agree with the model above 0.7 move the threshold."""
+    code, text = call("stage-2", "calibrate", "--run", run.folder.path)
+    assert (code, "Negative controls bound how often the model says yes" in text) == (0, True)
     verdicts = [row for row in rows(run, "verdicts") if row["score"] is not None]
     judged = pa.table(
         {
@@ -105,19 +111,14 @@ def calibrated(run: Run, server: CheckingServer, tmp_path: Path) -> None:
         }
     )
     pq.write_table(judged, tmp_path / "judged.parquet")
-    done = rr7k(*("stage-2", "calibrate", "--run", run.folder.path, "--judged", tmp_path / "judged.parquet"))
-    assert done.returncode == 0, done.stderr
-    assert not server.answered
+    command = ("stage-2", "calibrate", "--run", run.folder.path, "--judged", tmp_path / "judged.parquet")
+    code, text = call(*command)
+    assert (code, "at least 9" in text) == (0, True)
     after = [row for row in rows(run, "verdicts") if row["score"] is not None]
     assert {row["threshold"] for row in after} != {0.5}
     kept = [row for row in after if row["kept"]]
     assert sum(row["score"] > 0.7 for row in kept) / len(kept) >= 0.95
-    assert "reliability" in (Path(run.folder.path) / "verification.html").read_text().lower()
-    shown = rr7k("show", "verdicts", "--run", run.folder.path)
-    assert shown.returncode == 0, shown.stderr
-    unreachable = rr7k(
-        *("stage-2", "calibrate", "--run", run.folder.path, "--judged", tmp_path / "judged.parquet"),
-        *("--precision", "0.99999"),
-    )
-    assert unreachable.returncode == 1
-    assert "more judgements" in " ".join(unreachable.stderr.split())
+    assert "calibrated for precision 0.95" in (Path(run.folder.path) / "verification.html").read_text()
+    code, text = call(*command, "--precision", "0.99999")
+    assert (code, "more judgements" in text) == (1, True)
+    assert call("show", "verdicts", "--run", run.folder.path)[0] == 0

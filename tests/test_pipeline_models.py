@@ -286,6 +286,12 @@ def test_what_differs_from_the_manifest_is_refused(hub: Hub, tmp_path: Path) -> 
     assert (status, "not what was listed: config.json" in said) == (1, True)
 
 
+def test_code_is_fetched_only_for_a_model_that_says_so(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(MANIFEST.replace("parameters = 1", "parameters = 1\nruns_code = true", 1))
+    assert fetch(hub, tmp_path / "models")[0] == 0
+    assert set(files_in(tmp_path / "models" / "tiny" / REVISION)) == {*FILES, "code.py", "rr7k-model.json"}
+
+
 def test_a_repository_without_a_shard_its_index_names_is_refused(hub: Hub, tmp_path: Path) -> None:
     missing = list(SHARDS)[1]
     del hub.files[missing]
@@ -393,11 +399,14 @@ def test_the_manifest_pins_what_the_pipeline_uses() -> None:
         "qwen2.5-vl-72b",
         "qwen2.5-vl-7b",
         "internvl3-78b",
+        "internvl2.5-78b",
         "grounding-dino-base",
         "sam-vit-huge",
         "minilm",
     ]
     assert all(re.fullmatch("([0-9a-f]{40})?", model.revision) for model in found.values())
+    assert [name for name, model in found.items() if model.runs_code] == ["internvl2.5-78b"]
+    assert all(model.revision for model in found.values() if model.runs_code)
     assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for model in found.values() for file in model.files.values())
 
 

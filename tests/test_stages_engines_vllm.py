@@ -17,7 +17,7 @@ from pipeline.cli_options import load_config
 from pipeline.config import ClusterConfig
 from pipeline.errors import UsageError
 from pipeline.models import Record, manifest
-from stages.engines import vllm
+from stages.engines import transformers, vllm
 from stages.engines.base import ANSWERS, PROMPTS, Decoding, EngineConfig, part
 
 JPEG, PNG = b"\xff\xd8\xff one", b"\x89PNG two"
@@ -104,7 +104,11 @@ def answer(row: dict[str, Any], **told: Any) -> dict[str, Any]:
 @pytest.fixture
 def fetched(tmp_path: Path) -> Path:
     """A folder of models as `rr7k models fetch` leaves it, the weights left out."""
-    for name, kind in {"qwen2.5-vl-72b": "qwen2_5_vl", "internvl3-78b": "internvl"}.items():
+    for name, kind in {
+        "qwen2.5-vl-72b": "qwen2_5_vl",
+        "internvl3-78b": "internvl",
+        "internvl2.5-78b": "internvl_chat",
+    }.items():
         model = manifest()[name]
         place = tmp_path / name / model.revision
         place.mkdir(parents=True)
@@ -151,6 +155,26 @@ def test_vllm_is_started_with_these_arguments(fetched: Path) -> None:
         "mm_encoder_tp_mode": "data",
         "mm_processor_kwargs": {"size": {"shortest_edge": 3136, "longest_edge": 1003520}},
     }
+
+
+def test_the_cluster_preset_checks_with_internvl_in_tiles(fetched: Path) -> None:
+    settings = load_config("cluster", [f"verifier.models={fetched}"])
+    config = vllm.processor_config(settings.verifier)
+    assert config.model_source == str(fetched / "internvl3-78b" / manifest()["internvl3-78b"].revision)
+    assert config.engine_kwargs["mm_processor_kwargs"] == {"crop_to_patches": True, "max_patches": 12}
+    assert "trust_remote_code" not in config.engine_kwargs
+    assert settings.verify.square
+
+
+def test_a_model_that_needs_its_own_code_is_trusted_if_it_is_pinned(fetched: Path) -> None:
+    older = load_config("cluster", [f"verifier.models={fetched}", "verifier.model=internvl2.5-78b"]).verifier
+    kwargs = engine_kwargs(older)
+    assert kwargs["trust_remote_code"] is True
+    assert kwargs["mm_processor_kwargs"] == {"max_dynamic_patch": 12}
+    place = fetched / "internvl2.5-78b" / manifest()["internvl2.5-78b"].revision
+    assert "trust_remote_code" not in engine_kwargs(older.model_copy(update={"model": str(place)}))
+    with pytest.raises(UsageError, match="only kind = vllm loads it"):
+        transformers.answers(None, older.model_copy(update={"kind": "transformers"}), Decoding(8))
 
 
 def test_vllm_knows_every_argument(fetched: Path) -> None:

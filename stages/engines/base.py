@@ -155,6 +155,14 @@ class EngineConfig(Section):
         return known.revision if known else self.revision
 
     @property
+    def runs_code(self) -> bool:
+        """Whether the checkpoint needs the Python files beside it; of models.toml alone, never of any other folder."""
+        from pipeline.models import manifest
+
+        known = manifest().get(self.model)
+        return known is not None and known.runs_code
+
+    @property
     def source(self) -> str:
         """Where the checkpoint is: the fetched copy of a model in models.toml, else `model` itself."""
         from pipeline.models import local_path, manifest

@@ -24,6 +24,8 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
         import transformers  # noqa: F401
     except ImportError as error:
         raise UsageError(f"{error}: kind = transformers needs: pip install 'rr7k[models]'") from error
+    if config.runs_code:
+        raise UsageError(f"model = {config.model}: only kind = vllm loads it; internvl3-78b needs no code of its own.")
     source, gpus = checkpoint(config), 1 if config.gpus else 0
     return prompts.map_batches(
         Checkpoint,

@@ -63,6 +63,7 @@ def processor_config(config: EngineConfig) -> Any:
 def _engine(source: str, config: EngineConfig) -> dict[str, Any]:
     """Return arguments of vLLM's AsyncEngineArgs."""
     return {
+        **({"trust_remote_code": True} if config.runs_code else {}),
         "tensor_parallel_size": config.tensor_parallel,
         "max_model_len": config.max_model_len,
         "max_num_seqs": _SEQUENCES,
