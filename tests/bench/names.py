@@ -6,48 +6,22 @@ way decodes the whole image and the whole mask for every region, tints and outli
 
 from __future__ import annotations
 
-import io
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from simulated_masks import HEIGHT, WIDTH, templates
+from simulated_masks import HEIGHT, WIDTH
+from simulated_regions import OBVIOUS, obvious, photograph, rate, regions
 
-from pipeline import images, masks
+from pipeline import images
 from stages import region_prompts
 from stages.engines.base import EngineConfig
 from stages.prompt_tokens import image_tokens, text_tokens
 from stages.region_prompts import Region, RegionPrompt
 
-OBVIOUS, QUESTION = 8, "What is it?"
+QUESTION = "What is it?"
 QWEN = EngineConfig(kind="vllm", model="qwen2.5-vl-72b")
 console = Console(width=110)
-
-
-def photograph() -> bytes:
-    """A JPEG of SA-1B's size and about its weight."""
-    coarse = np.random.default_rng(0).integers(0, 256, (HEIGHT // 6, WIDTH // 6, 3), np.uint8)
-    picture = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    sink = io.BytesIO()
-    picture.save(sink, "JPEG", quality=80)
-    return sink.getvalue()
-
-
-def regions() -> list[Region]:
-    """A hundred masks."""
-    notes = templates()[0]
-    return [Region(k, tuple(note["bbox"]), note["segmentation"]["counts"]) for k, note in enumerate(notes)]
-
-
-def obvious(data: bytes, region: Region) -> bytes:
-    """Decode all, mark at full size, encode all."""
-    pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    mask = masks.decode(region.rle_counts, HEIGHT, WIDTH)
-    return images.as_jpeg(images.marked(Image.fromarray(pixels), mask))
 
 
 def ours(data: bytes, group: list[Region], layout: str) -> int:
@@ -55,15 +29,6 @@ def ours(data: bytes, group: list[Region], layout: str) -> int:
     photo = images.decode(data, (WIDTH, HEIGHT))
     prompt = RegionPrompt.model_validate({"layout": layout})
     return sum(len(asked.mask_ids) for asked in region_prompts.prompts(photo, group, QUESTION, prompt))
-
-
-def rate(work: Callable[[], int]) -> float:
-    """Regions a second, the best of three."""
-    best = 0.0
-    for _ in range(3):
-        start = time.perf_counter()
-        best = max(best, work() / (time.perf_counter() - start))
-    return best
 
 
 def tokens(group: list[Region], layout: str) -> tuple[float, float]:
