@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint bench stage-1 stage-2 status wordnet clean
+.PHONY: help demo test browser lint bench stage-1 stage-2 status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,8 +62,12 @@ stage-2: .venv/.installed ## pairs → a second model's verdicts: make stage-2 R
 status: .venv/.installed ## what became of every input of RUN
 	$(BIN)/rr7k status --run $(RUN)
 
-test: lint ## all checks: style, types, tests
+test: lint browser ## all checks: style, types, tests
 	$(BIN)/python -m pytest $(ARGS)
+
+browser: # Debian's chromium, which the tests of the screening page drive
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+		|| echo "chromium could not be installed (apt-get install chromium): tests in a browser are left out."
 
 lint: .venv/.installed ## style and types
 	$(BIN)/ruff check .

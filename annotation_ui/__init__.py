@@ -1,1 +1,1 @@
-"""Label Studio over HTTP: projects, pages, verdicts, a local server (stage 3; not built yet)."""
+"""Label Studio over HTTP: a local server, projects, pages, verdicts (stage 3)."""

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import UsageError
 from pipeline.run import Run
-from stages import asking, questions, requests, todo, yes_no
+from stages import asking, naming, naming_settings, questions, requests, todo, yes_no
 from stages.engines.base import EngineConfig, part
 from stages.ledger import Answer, Asker, Watcher
 from stages.naming import Bounds, record, shards
@@ -102,6 +103,19 @@ def inherited(run: Run, config: VerifyConfig, engine: EngineConfig) -> tuple[Ver
     return (over(before.verify, config), kept) if before and kept else (config, engine)
 
 
+def _settings(run: Run, config: VerifyConfig, engine: EngineConfig) -> tuple[VerifyConfig, EngineConfig]:
+    """Return the settings that hold. Raises `UsageError` where a stand-in would judge a real model's names."""
+    config, engine = inherited(run, config, engine)
+    named = run.plan(naming_settings.STEP, naming.Plan)
+    own = named is not None and named.namer["kind"] == "embedded"
+    if engine.kind == "embedded" and named is not None and not own and config.preflight == "refuse":
+        raise UsageError(
+            f"the names are of kind = {named.namer['kind']}, and verifier.kind = embedded is only for trying: it would "
+            "drop most right ones. Set verifier.* (as --config cluster does), or verify.preflight = warn."
+        )
+    return settled(config, engine), engine
+
+
 def build(
     run: Run,
     config: VerifyConfig,
@@ -117,8 +131,7 @@ def build(
     `session` opens a Ray session, called only when there is work. With `redo`, answers made under other settings and
     quarantined requests are asked again; without it, answers made otherwise are refused. Raises `UserError`.
     """
-    config, engine = inherited(run, config, engine)
-    config = settled(config, engine)
+    config, engine = _settings(run, config, engine)
     with run.lock(STEP) as lock:
         found = requests.pairs(run)
         requests.extend(run, found, scope(found, config), config.control_share, watcher.say)
@@ -149,8 +162,7 @@ class Preview(NamedTuple):
 
 def preview(run: Run, config: VerifyConfig, engine: EngineConfig, bounds: Bounds) -> Preview:
     """Return what `build` would cost: plans the requests, asks nothing. Raises `UserError` where it would refuse."""
-    config, engine = inherited(run, config, engine)
-    config = settled(config, engine)
+    config, engine = _settings(run, config, engine)
     with run.lock(STEP):
         found = requests.pairs(run)
         within = scope(found, config)

@@ -19,7 +19,7 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import UsageError, UserError
 from pipeline.funnel import Level
 from pipeline.run import Run
-from stages import head_tail, verdicts, verification
+from stages import head_tail, naming, verdicts, verification
 from stages.engines.base import EngineConfig
 from stages.funnel import levels
 from stages.head_tail import HeadTailConfig
@@ -302,6 +302,20 @@ def test_the_quote_counts_pairs_and_controls_and_asks_nothing(check: Checking) -
     assert not check.server.answered
     tiled = engine.model_copy(update={"tiles": 12})
     assert verification.preview(check.run, VerifyConfig(control_share=0.5), tiled, EVERYTHING).quote.prompt_tokens > 0
+
+
+def test_the_embedded_engine_does_not_judge_a_real_models_names(check: Checking) -> None:
+    from stages.naming_settings import STEP as NAMING
+    from stages.naming_settings import NamesConfig
+    from stages.quote import Quote
+
+    named = EngineConfig(kind="openai", model="m", urls=["http://127.0.0.1:1/v1"])
+    nothing = Quote(0, 0, 0, 0, 0, 0, 0, False)
+    check.run.save_plan(NAMING, naming.Plan(NamesConfig().model_dump(), named.model_dump(), nothing))
+    head_tail.build(check.run, HeadTailConfig(head_min_count=5))
+    with pytest.raises(UsageError, match=r"kind = openai, and verifier\.kind = embedded is only for trying"):
+        verification.preview(check.run, VerifyConfig(), EngineConfig(), EVERYTHING)
+    assert verification.preview(check.run, VerifyConfig(preflight="warn"), EngineConfig(), EVERYTHING).pairs == 54
 
 
 def test_a_layout_that_the_engine_cannot_read_is_refused(check: Checking) -> None:

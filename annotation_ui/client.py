@@ -1,0 +1,243 @@
+"""Label Studio's REST interface, as far as screening needs it: projects, pages sent once, verdicts read back.
+
+Nothing is ever deleted. No message holds a token, a header or a cookie (label_studio.md §5: the server's own client
+prints session cookies). Tried on version 1.23.2.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from itertools import count, islice
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import httpx
+import msgspec
+
+from pipeline.errors import UsageError, UserError
+
+PAGES_PER_REQUEST = 500
+"""A request is stored whole or not at all; 500 pages of 24 tiles took 0.7 s (label_studio.md §2, Import)."""
+
+_LISTED = 5000  # tasks per request (label_studio.md §2, Duplicates)
+_TIMEOUT = httpx.Timeout(300, connect=10)
+"""Seconds without a byte: a request waited 47 s behind three annotators on SQLite (label_studio.md §2)."""
+_SETTLE = (2.0, 60)  # seconds between looks for pages that a request without an answer may have stored, and looks
+_TOLD = 1000  # characters of the server's own words in a message
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ProjectSettings(NamedTuple):
+    """A project as it should be; `title`, 3 to 50 characters, is what it is found by."""
+
+    title: str
+    label_config: str
+    expert_instruction: str = ""
+    maximum_annotations: int = 1
+    """Annotators per page."""
+
+
+class _NoAnswerError(UserError):
+    """The server took a request and told nothing: what was asked may be done, or be under way still."""
+
+
+class Client:
+    """A connection; closed at the end of its `with` block.
+
+    `url` is the server's address, `token` a legacy token or a personal access token. Raises `UsageError` when one of
+    them cannot be that.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url.rstrip("/"), token.strip()
+        address = _address(self._url)
+        if not _TOKEN.fullmatch(self._token):
+            raise UsageError("the token of Label Studio is none. Copy it from Account & Settings there.")
+        self._http = httpx.Client(
+            base_url=address,
+            auth=_PersonalToken(self._token) if "." in self._token else _LegacyToken(self._token),
+            timeout=_TIMEOUT,
+            trust_env=address.host not in _LOOPBACK,  # no proxy finds a server of this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def project(self, wanted: ProjectSettings) -> int:
+        """Find the project of that title, or make it, bring its settings up to date, and return its id.
+
+        Raises `UserError` when the server refuses the label configuration, in its words, or several have the title.
+        """
+        settings = wanted._asdict() | {
+            "enable_empty_annotation": True,  # a page with nothing wrong has an empty result (label_studio.md §3)
+            "show_skip_button": False,  # a skipped page is no verdict (§4)
+            "sampling": "Sequential sampling",
+        }
+        what, found = f"project {wanted.title!r}", self._titled(wanted.title)
+        if not found:
+            return int(self._ask("POST", "/api/projects/", what, json=settings)["id"])
+        have = self._ask("GET", f"/api/projects/{found[0]}/", what)
+        changed = {name: value for name, value in settings.items() if have[name] != value}
+        if changed:
+            self._ask("PATCH", f"/api/projects/{found[0]}/", what, json=changed)
+        return found[0]
+
+    def find(self, title: str) -> int:
+        """Return the id of the project of that title. Raises `UserError` when there is none, or several."""
+        found = self._titled(title)
+        if not found:
+            raise UserError(
+                f"{self._url}: no project {title!r}. Was it deleted? Restore a backup of the server, "
+                "or send the pages again; verdicts fetched before are kept."
+            )
+        return found[0]
+
+    def _titled(self, title: str) -> list[int]:
+        query = {"title": title, "include": "id,title", "page_size": 1000}  # of all titles that hold this one
+        listed = self._ask("GET", "/api/projects/", f"project {title!r}", params=query)["results"]
+        found = [int(project["id"]) for project in listed if project["title"] == title]
+        if len(found) > 1:
+            raise UserError(f"{self._url}: projects {found} all have the title {title!r}. Rename all but one.")
+        return found
+
+    def serve(self, project: int, folder: str) -> None:
+        """Have the pictures in `folder`, as the server names it, shown to the project's people (§2, Images).
+
+        Raises `UserError` when it does not exist there, or is not below the server's document root.
+        """
+        path, what = "/api/storages/localfiles", f"project {project}"
+        if all(s["path"] != folder for s in self._ask("GET", path, what, params={"project": project})):
+            never = "(?!)"  # the button for making tasks of the files makes none
+            record = {"project": project, "path": folder, "title": "crops", "regex_filter": never}
+            self._ask("POST", path, what, json=record)
+
+    def pages(self, project: int) -> dict[str, list[int]]:
+        """Return the ids of the project's tasks by their page id; more than one where a page was stored twice."""
+        tasks: dict[str, list[int]] = {}
+        query = {"project": project, "page_size": _LISTED, "fields": "task_only", "include": "id,meta"}
+        for number in count(1):
+            answer = self._ask("GET", "/api/tasks/", f"project {project}", params=query | {"page": number})
+            for task in answer["tasks"]:
+                if page_id := (task["meta"] or {}).get("page_id"):  # people can add tasks of their own
+                    tasks.setdefault(page_id, []).append(task["id"])
+            if number * _LISTED >= answer["total"]:
+                break
+        return tasks
+
+    def send(self, project: int, tasks: Iterable[Mapping[str, Any]]) -> int:
+        """Store the tasks whose page is not there yet, `PAGES_PER_REQUEST` at a time, and return how many those were.
+
+        Given again after any failure, it stores what is missing. Raises `UserError` when a request stays without an
+        answer and its pages do not appear: it may be under way still, so it is not sent twice.
+        """
+        stored = self.pages(project)
+        missing = (task for task in tasks if task["meta"]["page_id"] not in stored)
+        sent = 0
+        while batch := list(islice(missing, PAGES_PER_REQUEST)):
+            try:
+                self._ask("POST", f"/api/projects/{project}/import", f"project {project}", json=batch)
+            except _NoAnswerError as error:
+                self._settle(project, {task["meta"]["page_id"] for task in batch}, error)
+            sent += len(batch)
+        return sent
+
+    def _settle(self, project: int, batch: set[str], error: _NoAnswerError) -> None:
+        pause, looks = _SETTLE
+        for _ in range(looks):
+            if batch <= self.pages(project).keys():
+                return
+            time.sleep(pause)
+        raise UserError(f"{error} {len(batch)} pages are not stored yet. Wait for the server, then run this again.")
+
+    def annotated(self, project: int) -> list[dict[str, Any]]:
+        """Return the tasks with at least one annotation, skipped ones included, drafts not: `data`, `annotations`."""
+        path = f"/api/projects/{project}/export"
+        return list(self._ask("GET", path, f"project {project}", params={"exportType": "JSON"}))
+
+    def _ask(self, method: str, path: str, what: str, **content: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **content)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise UserError(f"{self._url}: cannot be reached. Is Label Studio running there?") from None
+        except httpx.TimeoutException:
+            raise _NoAnswerError(f"{self._url}: no answer about {what} for {_TIMEOUT.read:.0f} s.") from None
+        except httpx.TransportError as error:
+            raise UserError(f"{self._url}: broke off ({type(error).__name__}). Run this again to go on.") from None
+        if not answer.is_success:
+            raise self._failure(answer, what)
+        try:
+            return msgspec.json.decode(answer.content)
+        except msgspec.DecodeError:
+            raise UserError(f"{self._url}: the answer about {what} is not JSON. Is this a Label Studio?") from None
+
+    def _failure(self, answer: httpx.Response, what: str) -> UserError:
+        status, told = answer.status_code, _told(answer).replace(self._token, "…")
+        if status == httpx.codes.UNAUTHORIZED:
+            return UsageError(f"{self._url}: does not take the token{told}. Copy it from Account & Settings there.")
+        if status == httpx.codes.NOT_FOUND:
+            return UserError(f"{self._url}: {what} is not there. Was it deleted? Restore a backup, or start a new one.")
+        if status == httpx.codes.BAD_REQUEST:
+            return UserError(f"{self._url}: refuses {what}{told}")
+        return UserError(f"{self._url}: HTTP {status} about {what}{told}. Its log says more.")
+
+
+def _address(url: str) -> httpx.URL:
+    with suppress(httpx.InvalidURL):
+        address = httpx.URL(url)
+        if address.scheme in ("http", "https") and address.host and not address.userinfo:
+            return address
+    raise UsageError("the address of Label Studio is none; write it as http://127.0.0.1:8080, without a password.")
+
+
+def _told(answer: httpx.Response) -> str:
+    """Return what the server's JSON says is wrong; its HTML pages say nothing and can be long."""
+    with suppress(msgspec.DecodeError):
+        content = msgspec.json.decode(answer.content)
+        if isinstance(content, dict):
+            told = content.get("validation_errors") or content.get("detail") or content
+            parts = [f"{name}: {what}" for name, what in told.items()] if isinstance(told, dict) else [told]
+            return f": {'; '.join(map(str, parts))}"[:_TOLD]
+    return ""
+
+
+class _LegacyToken(httpx.Auth):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Token {self._token}"
+        yield request
+
+
+class _Renewed(msgspec.Struct):
+    access: str
+
+
+class _PersonalToken(httpx.Auth):
+    """Changes a personal access token into one for 300 s whenever the last is not taken any more (§1, Tokens)."""
+
+    requires_response_body = True
+
+    def __init__(self, token: str) -> None:
+        self._token, self._access = token, ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self._access:
+            request.headers["Authorization"] = f"Bearer {self._access}"
+            answer = yield request
+            if answer.status_code != httpx.codes.UNAUTHORIZED:
+                return
+        renewed = yield httpx.Request("POST", request.url.join("/api/token/refresh"), json={"refresh": self._token})
+        try:
+            self._access = msgspec.json.decode(renewed.content, type=_Renewed).access
+        except msgspec.DecodeError:
+            return  # what was answered instead of an access token, most likely a 401, is the answer
+        request.headers["Authorization"] = f"Bearer {self._access}"
+        yield request

@@ -1,0 +1,136 @@
+"""The data folder of a local Label Studio: who uses it, its secrets, and copies of its database to put back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import BusyError, UsageError, UserError
+
+DATABASE = "label_studio.sqlite3"
+SECRETS = "secrets.json"
+_EMAIL = "operator@localhost"
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """What opens the server. `key` signs sessions and access tokens."""
+
+    email: str
+    password: str
+    token: str  # 40 hexadecimal digits, the longest that the server's table holds
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Secrets({self.email})"
+
+    def hidden(self, text: str) -> str:
+        """Return `text` without the secrets."""
+        for secret in (self.password, self.token, self.key):
+            text = text.replace(secret, "…")
+        return text
+
+
+@contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Keep others off a data folder, which is made if need be. Raises `BusyError`, `UsageError`."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data_dir / "server.lock").open("w")
+    except OSError as error:
+        raise UsageError(f"{data_dir}: cannot write there ({error.strerror}). Choose another data folder.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{data_dir}: a server is running on it. Stop that one first.") from None
+        yield
+
+
+def keys(data_dir: Path) -> Secrets:
+    """Return the secrets of a data folder; those of a new one are made, in a file that only its owner can read.
+
+    Raises `UsageError` when others can read the file, or when the database is there without it: the server takes a
+    token only together with a new user (label_studio.md §1).
+    """
+    path = data_dir / SECRETS
+    if not path.exists():
+        if (data_dir / DATABASE).exists():
+            raise UsageError(f"{path}: missing, and the database beside it opens to no other. Restore a backup.")
+        made = Secrets(_EMAIL, secrets.token_urlsafe(24), secrets.token_hex(20), secrets.token_urlsafe(48))
+        _write(path, msgspec.json.encode(made))
+    if path.stat().st_mode & 0o077:
+        raise UsageError(f"{path}: others can read it. Give it to its owner alone: chmod 600 {path}")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Secrets)
+    except msgspec.DecodeError:
+        raise UsageError(f"{path}: not a file of secrets. Restore a backup.") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.part")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def backup(data_dir: Path, to: Path) -> None:
+    """Copy database and secrets into the new folder `to`, also while the server runs.
+
+    Label Studio lets every annotator change and delete everything (label_studio.md §4): copy often. The copy opens the
+    server, so it is its owner's alone. Raises `UsageError` when there is no database, or `to` exists already.
+    """
+    if not (data_dir / DATABASE).exists():
+        raise UsageError(f"{data_dir}: no database of Label Studio there.")
+    if to.exists():
+        raise UsageError(f"{to}: exists already. Give the backup a folder of its own.")
+    draft = to.with_name(f".{to.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700, parents=True)
+    _write(draft / SECRETS, msgspec.json.encode(keys(data_dir)))
+    _copy(data_dir / DATABASE, draft / DATABASE)
+    draft.rename(to)
+
+
+def restore(copy: Path, data_dir: Path) -> None:
+    """Put a backup into a data folder that has no database, for the next start.
+
+    Raises `UsageError` when there is a database already, which is never overwritten, or `copy` is no backup;
+    `BusyError` while a server runs there.
+    """
+    if not ((copy / DATABASE).exists() and (copy / SECRETS).exists()):
+        raise UsageError(f"{copy}: not a backup; it should hold {DATABASE} and {SECRETS}.")
+    with alone(data_dir):
+        if (data_dir / DATABASE).exists():
+            raise UsageError(f"{data_dir / DATABASE}: is there already. Move it away first, or choose another folder.")
+        _write(data_dir / SECRETS, msgspec.json.encode(keys(copy)))
+        draft = data_dir / f".{DATABASE}.part"
+        draft.unlink(missing_ok=True)
+        _copy(copy / DATABASE, draft)
+        draft.rename(data_dir / DATABASE)
+
+
+def _copy(database: Path, to: Path) -> None:
+    """Copy by SQLite's own backup, which waits for writers and sees whole transactions. Raises `UserError`."""
+    to.touch(0o600)
+    try:
+        with (
+            closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=60)) as source,
+            closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+            (verdict,) = target.execute("PRAGMA quick_check").fetchone()
+    except sqlite3.Error as error:
+        raise UserError(f"{database}: cannot be copied ({error}).") from error
+    if verdict != "ok":
+        raise UserError(f"{database}: damaged ({verdict}). Go back to an older backup.")
