@@ -60,7 +60,7 @@ class RegionPrompt(Section):
     """How many times the region's box the crop shows (2 in WOW-Seg's training script)."""
 
     square: bool = False
-    """The crop is a square where the image allows it: InternVL then takes one tile for it, of any other shape several."""
+    """The crop is a square where the image allows it: one tile of InternVL, of which any other shape takes several."""
 
     marks: int = Field(10, ge=2, le=30)
     """Regions per question in the layout marks."""

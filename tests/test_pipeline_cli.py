@@ -48,7 +48,7 @@ def test_help_names_every_command_and_how_to_begin(call) -> None:  # type: ignor
         (["stage-2", "--run", "{tmp}/r", "--explain"], 2, "no pairs yet"),
         (["stage-2", "--run", "{tmp}/r", "--judged", "{tmp}/t"], 2, "--judged: an option of rr7k stage-2 calibrate"),
         (["stage-2", "calibrate", "--run", "{tmp}/r"], 2, "no negative control has an answer yet"),
-        (["stage-2", "calibrate", "--run", "{tmp}/r", "--judged", "{tmp}/t"], 2, "t: not a Parquet table that can be read"),
+        (["stage-2", "calibrate", "--run", "{tmp}/r", "--judged", "{tmp}/t"], 2, "t: not a Parquet table"),
         (["stage-2", "--run", "{tmp}/r", "--set", "verify.control_share=2"], 2, "verify.control_share"),
         (["stage-2", "--run", "{tmp}/r", "--set", "verifier.kind=vllm"], 2, "kind = vllm needs model"),
         (["categories", "propose", "--run", "{tmp}/r"], 2, "no pairs yet"),
