@@ -196,6 +196,54 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("fingerprint", pa.int64(), "hash of the pair, its check and the threshold"),
         ]
     ),
+    "queue": pa.schema(
+        [
+            _field("page_id", pa.string(), "of the page it is shown on; ours, and the same whenever it is made again"),
+            _field("place", pa.int32(), "on the page, from 0"),
+            _field("view", _LABEL, "page: up to 24 tiles; single: one region, large"),
+            _field("round", _LABEL, "screening, audit (blind judging again), conflict, or qualification"),
+            _field("mask_id", pa.int64(), "key into pairs; once in every round, gold more often"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("category", pa.string(), "what it is said to show"),
+            _field("why", _LABEL, "tail, head, flagged, dropped (a sample of stage 2's), kept (audit), conflict, gold"),
+            _field("error", pa.float64(), "expected chance that it is wrong, 0 to 1: worst first", nullable=True),
+            _field(
+                "inclusion_probability", pa.float64(), "chance with which it was drawn, (0, 1]; 1: all of its kind are"
+            ),
+            _field("stratum", pa.string(), "of a sample; empty where all are taken"),
+            _field("gold", pa.string(), "keep or delete where the answer is known; never sent", nullable=True),
+            _field("crop", pa.string(), "file name of the marked picture among the crops"),
+            _field("raw", pa.string(), "file name of the same without the mark"),
+        ]
+    ),
+    "screenings": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "what was judged"),
+            _field("category", pa.string(), "what it was said to show"),
+            _field("page_id", pa.string(), "key into queue"),
+            _field("round", _LABEL, "as in queue"),
+            _field("annotator", _LABEL, "pseudonym, stable in the run; simulated: no person"),
+            _field("annotation_id", pa.int64(), "Label Studio's"),
+            _field("verdict", _LABEL, "keep, delete, private, or unsure"),
+            _field("seconds", pa.float64(), "spent on the page, divided by its regions", nullable=True),
+            _field("page_seconds", pa.float64(), "spent on the page", nullable=True),
+            _field("submitted_at", pa.string(), "UTC, ISO 8601: when the annotation was last changed"),
+            _field("server", pa.string(), "address and project, as in http://127.0.0.1:8090/projects/3"),
+        ]
+    ),
+    "decisions": pa.schema(
+        [
+            _field("mask_id", pa.int64(), "one row per mask that needs no further look"),
+            _field("image_id", pa.int64(), "key into images"),
+            _field("category", pa.string(), "the pair's"),
+            _field("decision", _LABEL, "release, delete, or private"),
+            _field("by", _LABEL, "people, expert, or simulated"),
+            _field("keep", pa.int32(), "votes"),
+            _field("delete", pa.int32(), "votes"),
+            _field("private", pa.int32(), "votes"),
+            _field("unsure", pa.int32(), "votes"),
+        ]
+    ),
     "failures": pa.schema(
         [
             _field("mask_id", pa.int64(), "the mask that was asked about, to be asked again"),
