@@ -1,0 +1,122 @@
+"""The queue of a run as projects of a Label Studio: every page is sent once, in the order of the queue.
+
+What is where can be read off the titles and the pages' ids alone, so a lost run folder takes nothing with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from annotation_ui import screens
+from annotation_ui.client import Client, ProjectSettings
+from annotation_ui.screens import Page, Tile
+from pipeline import files
+from pipeline.run import Run
+
+STEP = "queue"
+
+PAGES = 5000
+"""Pages per project: 8,000 of 24 tiles were tried, with a next page in 0.15 s (label_studio.md §2)."""
+
+_NAME, _MARK = 18, 6  # characters of the run's name and of its first page; a title has 50 at most
+_COLUMNS = ("page_id", "place", "view", "round", "mask_id", "category", "crop", "raw")
+
+
+class Heading(NamedTuple):
+    """What is above the tiles of a page."""
+
+    title: str
+    group: str
+    gloss: str
+    neighbours: tuple[str, ...]
+
+
+class Batch(NamedTuple):
+    """Pages that belong into one project."""
+
+    title: str
+    view: str
+    pages: list[str]
+    """Their ids, in order."""
+
+
+class Sent(NamedTuple):
+    """What sending came to."""
+
+    projects: dict[str, int]
+    """Title to id."""
+    pages: int
+    """Stored by this call."""
+
+
+def batches(run: Run) -> list[Batch]:
+    """Return the projects of a run's queue; a project is filled before the next begins, and never gets other pages.
+
+    A title holds the beginning of the run's first page id, so that two runs of one name do not share projects.
+    """
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for part in sorted(run.commits(STEP).values(), key=lambda commit: commit.key):
+        for row in _rows(run, part.parts["queue"], ("page_id", "view", "round")):
+            found.setdefault((row["round"], row["view"]), {})[row["page_id"]] = None
+    mark = next((page_id[:_MARK] for pages in found.values() for page_id in pages), "")
+    name = f"{files.base_name(run.folder.uri)[:_NAME]} {mark}"
+    return [
+        Batch(f"{name} {round_} {view} {start // PAGES + 1:03}", view, list(pages)[start : start + PAGES])
+        for (round_, view), pages in found.items()
+        for start in range(0, len(pages), PAGES)
+    ]
+
+
+def send(
+    run: Run,
+    client: Client,
+    served: str,
+    headings: Mapping[str, Heading],
+    missing: frozenset[int],
+    votes: int,
+) -> Sent:
+    """Bring the server's projects up to the queue.
+
+    `served` is the folder of crops as the server names it, `headings` what is above each page, `missing` the masks
+    without a picture, which are left out; `votes` is how many people see a page. Raises `UserError`.
+    """
+    rows = _by_page(run)
+    sent = Sent({}, 0)
+    for batch in batches(run):
+        settings = ProjectSettings(batch.title, screens.label_config(f"{batch.view}_view"), screens.guideline(), votes)
+        project = client.project(settings)
+        client.serve(project, served)
+        pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)
+        make = screens.page_task if batch.view == "page" else screens.single_task
+        stored = client.send(project, (make(page) for page in pages if page.tiles))
+        sent = Sent(sent.projects | {batch.title: project}, sent.pages + stored)
+    return sent
+
+
+def uid(mask_id: int, place: int) -> str:
+    """Return what a tile is called in answers: its mask, and its place, as a mask may be on a page twice."""
+    return f"{mask_id}.{place}"
+
+
+def _page(rows: Sequence[Mapping[str, Any]], heading: Heading, missing: frozenset[int]) -> Page:
+    tiles = tuple(
+        Tile(uid(row["mask_id"], row["place"]), row["category"], row["crop"], row["raw"])
+        for row in sorted(rows, key=lambda row: row["place"])
+        if row["mask_id"] not in missing
+    )
+    return Page(rows[0]["page_id"], *heading, tiles)
+
+
+def _by_page(run: Run) -> dict[str, list[dict[str, Any]]]:
+    table = run.dataset("queue", STEP).to_table(columns=list(_COLUMNS)).sort_by("page_id")
+    return {page_id: list(rows) for page_id, rows in groupby(table.to_pylist(), key=lambda row: row["page_id"])}
+
+
+def _rows(run: Run, part: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    folder = run.folder.sub("queue")
+    table = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem, columns=list(columns))
+    yield from table.to_pylist()
