@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test browser lint bench stage-1 stage-2 status wordnet clean
+.PHONY: help demo test browser lint bench stage-1 stage-2 stage-3 annotate status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,10 +44,12 @@ demo: .venv/.installed ## from nothing to checked pairs of mask and category, on
 	$(BIN)/rr7k stage-2 --run runs/demo --set head_tail.head_min_count=11
 	$(BIN)/rr7k stage-2 --explain --run runs/demo
 	$(BIN)/rr7k show verdicts --run runs/demo
+	$(BIN)/rr7k stage-3 --run runs/demo --simulate
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
 	@echo "Embedded as well: the check, by the same classifier that gave the names, so it drops next to nothing."
+	@echo "Simulated: the screening, by an annotator of that name; make annotate opens the real page."
 	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
 	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, mask-sizes.png, frequencies.png,"
 	@echo "  head-tail.png; .venv/bin/rr7k status --run runs/demo"
@@ -58,6 +60,12 @@ stage-1: .venv/.installed ## SA-1B shards → masks → names → pairs: make st
 
 stage-2: .venv/.installed ## pairs → a second model's verdicts: make stage-2 RUN=runs/x [CONFIG=cluster] [ARGS=…]
 	$(BIN)/rr7k stage-2 --run $(RUN) --config $(CONFIG) $(ARGS)
+
+stage-3: .venv/.installed ## pairs → people's verdicts, by the Label Studio that LABEL_STUDIO_URL names: make stage-3 RUN=runs/x
+	$(BIN)/rr7k stage-3 --run $(RUN) --config $(CONFIG) $(ARGS)
+
+annotate: .venv/.installed ## the same with a Label Studio of its own on this machine: make annotate RUN=runs/x
+	$(BIN)/rr7k annotate --run $(RUN) --config $(CONFIG) $(ARGS)
 
 status: .venv/.installed ## what became of every input of RUN
 	$(BIN)/rr7k status --run $(RUN)

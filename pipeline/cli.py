@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import cli_categories, cli_stage_1, cli_stage_2
+from pipeline import cli_categories, cli_stage_1, cli_stage_2, cli_stage_3
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
 from pipeline.console import err, out, tell
@@ -104,6 +104,8 @@ def fetch_shards(
 
 app.command("stage-1")(cli_stage_1.stage_1)
 app.command("stage-2")(cli_stage_2.stage_2)
+app.command("stage-3")(cli_stage_3.stage_3)
+app.command("annotate")(cli_stage_3.annotate)
 
 
 @app.command()

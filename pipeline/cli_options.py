@@ -25,12 +25,14 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
     from pydantic import create_model
 
     from pipeline.config import ClusterConfig, Section, load
+    from stages.decisions import ScreeningConfig
     from stages.engines.base import EngineConfig
     from stages.grounded_sam import GroundConfig
     from stages.head_tail import HeadTailConfig
     from stages.manifest import ManifestConfig
     from stages.naming_settings import NamesConfig
     from stages.pairing import PairsConfig
+    from stages.queue import QueueConfig
     from stages.verification_settings import VerifyConfig
 
     sections: dict[str, type[BaseModel]] = {
@@ -43,6 +45,8 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
         "head_tail": HeadTailConfig,
         "verify": VerifyConfig,
         "verifier": EngineConfig,
+        "queue": QueueConfig,
+        "screening": ScreeningConfig,
     }
     fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
     return load(create_model("Config", __base__=Section, **fields), config_file, overrides)

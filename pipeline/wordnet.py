@@ -21,6 +21,9 @@ Relation = Literal["synonym", "hypernym", "hyponym", "part", "antonym"]
 _VISIBLE = frozenset({"05", "06", "08", "13", "17", "19", "20", "25", "27"})
 """Animals, artifacts, bodies, food, objects, phenomena, plants, shapes, substances."""
 
+_SEEN = _VISIBLE | {"03", "18"}
+"""And the most general nouns, person among them, and persons."""
+
 _PARTS = frozenset({"%p", "%m", "%s", "#p", "#m", "#s"})
 
 
@@ -58,6 +61,28 @@ class WordNet:
         senses = self.senses(name)
         visible = [sense for sense in senses if self._synset("n", sense).topic in _VISIBLE]
         return frozenset((*senses[:1], *visible[:1]))
+
+    def gloss(self, name: str) -> str:
+        """Return the definition of what a name first means in a picture, without examples; empty for an unknown name.
+
+        That is a visible thing, or a person where that is its first sense, as in `pictured`, but no individual; where
+        it has none, its first sense. A crane is a machine, not Stephen Crane.
+        """
+        senses = self.senses(name)
+        kinds = [s for s in senses if self._topic(s) in (_SEEN if s == senses[0] else _VISIBLE)]
+        kinds = [s for s in kinds if not self._is_individual(s)]
+        return self._definition((kinds or senses)[0]) if senses else ""
+
+    def _topic(self, sense: int) -> str:
+        return self._synset("n", sense).topic
+
+    def _is_individual(self, sense: int) -> bool:
+        return any(symbol == "@i" for symbol, _, _, _ in self._synset("n", sense).pointers)
+
+    def _definition(self, sense: int) -> str:
+        data = self._data["n"]
+        gloss = data[data.index(b"|", sense) + 1 : data.index(b"\n", sense)].decode("ascii")
+        return gloss.partition('; "')[0].strip()
 
     def relation(self, a: str, b: str) -> Relation | None:
         """Return what `b` is to `a` in any pair of their noun senses: "hypernym" for gull and bird.

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.funnel import Level
 from pipeline.run import Commit, Run
-from stages import answers, grounded_sam, naming_settings, pairing, requests, verdicts, verification_settings
+from stages import answers, decisions, grounded_sam, naming_settings, pairing, requests, verdicts, verification_settings
 from stages.manifest import Plan, outstanding
 from stages.shard_tasks import INDEX, READ, STEP
 
@@ -32,6 +32,8 @@ def levels(run: Run) -> list[Level]:
         found.append(_pairs(run))
     if verdicts.STEP in steps:
         found.append(_verified(run))
+    if decisions.STEP in steps:
+        found.append(_screened(run))
     return found
 
 
@@ -130,6 +132,20 @@ def _verified(run: Run) -> Level:
         quarantined=refused,
         pending=dropped.get("pending", 0) - sum(refused.values()),
     )
+
+
+def _screened(run: Run) -> Level:
+    """Pairs that go to people, by what they decided; those that only a sample of the dropped held are left out.
+
+    All are pending once pairs, verdicts, queue or answers have changed.
+    """
+    sent = run.dataset("verdicts", verdicts.STEP).to_table(columns=["mask_id"], filter=pc.field("kept"))["mask_id"]
+    if not decisions.current(run):
+        return Level("screened", len(sent), 0, pending=len(sent))
+    decided = run.dataset("decisions", decisions.STEP).to_table(columns=["mask_id", "decision"])
+    outcomes = Counter(decided.filter(pc.is_in(decided["mask_id"], sent))["decision"].to_pylist())
+    kept = outcomes.pop(decisions.RELEASE, 0)
+    return Level("screened", len(sent), kept, dropped=_some(outcomes), pending=len(sent) - kept - outcomes.total())
 
 
 def _sum(commits: list[Commit], name: str) -> int:

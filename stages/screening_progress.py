@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.run import Run
+from stages.decisions import SIMULATED, among, latest, screened
 
-SIMULATED = "simulated"
-"""Annotator that is no person; shown as such wherever its verdicts are."""
+_ROUNDS = ("screening", "conflict")
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -44,41 +44,22 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 def measure(run: Run) -> Progress:
-    """Count what a run's people have done."""
-    queue = run.dataset("queue", "queue").to_table(columns=["page_id", "round", "mask_id", "gold"])
-    queue = queue.filter(_decides(queue))
-    pages = queue["page_id"].unique()
-    said = latest(run)
+    """Count what a run's people have done. Raises `UserError` for a time that cannot be read."""
+    queue = run.dataset("queue", "queue").to_table(columns=["page_id", "round"])
+    pages = queue.filter(pa.array(among(queue, "round", _ROUNDS)))["page_id"].unique()
+    said = latest(screened(run), ("page_id", "mask_id", "category", "annotator"))
     said = said.filter(pc.is_in(said["page_id"], pages))
-    gold = queue.filter(pc.is_valid(queue["gold"]))
-    people = pc.not_equal(said["annotator"].cast(pa.string()), SIMULATED)
-    judged = said.filter(people).join(
-        gold.select(["page_id", "mask_id"]), ["page_id", "mask_id"], join_type="left anti"
-    )
-    timed = said.filter(pc.and_(people, pc.is_valid(said["page_seconds"])))
+    people = said.filter(pa.array(~among(said, "annotator", [SIMULATED])))
+    timed = people.filter(pc.is_valid(people["page_seconds"]))
     spent = timed.group_by(["page_id", "annotator"]).aggregate([("page_seconds", "max"), ("mask_id", "count")])
     seconds = np.asarray(spent["page_seconds_max"].to_numpy(), np.float64)
     regions = int(pc.sum(spent["mask_id_count"]).as_py() or 0)
     return Progress(
         pages=len(pages),
         done=len(said["page_id"].unique()),
-        verdicts=dict(Counter(judged["verdict"].to_pylist())),
-        simulated=said.num_rows - int(pc.sum(people).as_py() or 0),
-        annotators=len(said.filter(people)["annotator"].unique()),
+        verdicts=dict(Counter(people.filter(people["gold"].is_null())["verdict"].to_pylist())),
+        simulated=said.num_rows - people.num_rows,
+        annotators=len(people["annotator"].unique()),
         seconds=float(seconds.sum() / regions) if regions else None,
         page_seconds=float(seconds.mean()) if len(seconds) else None,
     )
-
-
-def latest(run: Run) -> pa.Table:
-    """Return the verdicts that count: of every annotator, mask and page the last, by the time of the answer."""
-    said = run.dataset("screenings", "screenings").to_table()
-    said = said.set_column(said.schema.get_field_index("annotator"), "annotator", said["annotator"].cast(pa.string()))
-    order = said.sort_by([("submitted_at", "ascending"), ("annotation_id", "ascending")])
-    numbered = order.append_column("at", pa.array(np.arange(order.num_rows)))
-    last = numbered.group_by(["page_id", "mask_id", "category", "annotator"]).aggregate([("at", "max")])
-    return order.take(last["at_max"].combine_chunks().sort() if last.num_rows else pa.array([], pa.int64()))
-
-
-def _decides(queue: pa.Table) -> pa.ChunkedArray:
-    return pc.is_in(queue["round"].cast(pa.string()), pa.array(["screening", "conflict"]))

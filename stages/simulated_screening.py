@@ -13,8 +13,8 @@ import numpy as np
 
 from pipeline import files, tables
 from pipeline.run import Run
+from stages.decisions import SIMULATED
 from stages.sampling import stable_hash
-from stages.screening_progress import SIMULATED
 
 STEP = "screenings"
 

@@ -38,7 +38,8 @@ def queue(run: Run, site: Site, first: int, pages: int, view: str = "page", cate
     for page in range(first, first + pages):
         for place in range(tiles):
             name = site.names[(page * tiles + place) % len(site.names)]
-            known = {"page_id": f"{sha256(run.folder.uri.encode())[:8]}-{page}", "place": place, "view": view, "round": "screening"}
+            page_id = f"{sha256(run.folder.uri.encode())[:8]}-{page}"
+            known = {"page_id": page_id, "place": place, "view": view, "round": "screening"}
             about = {"mask_id": page * 100 + place, "image_id": page, "category": category, "why": "head"}
             shown = {"crop": f"{name}.jpg", "raw": f"{name}-raw.jpg"}
             made.append(

@@ -128,9 +128,9 @@ def test_workers_killed_are_replaced(run: Run, shards: Path, uninterrupted: list
 
 
 def test_interrupted_by_hand(run: Run, shards: Path, uninterrupted: list[Any]) -> None:
-    for attempt in range(4):  # where other work keeps this test from its turn, the run may have ended by itself
+    for attempt in range(8):  # where other work keeps this test from its turn, the run may have ended by itself
         run = Run(f"{run.folder.path}-{attempt}")
-        process = start("stage-1", "manifest", "--run", run.folder.path, "--shards", shards)
+        process = start("stage-1", "manifest", "--run", run.folder.path, "--shards", shards, "--workers", 1)
         wait_for_commits(run, 1, process)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=WATCHDOG)

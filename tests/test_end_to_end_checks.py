@@ -96,6 +96,19 @@ def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
     server.answered.clear()
     calibrated(run, tmp_path, lambda *arguments: in_process(capsys, monkeypatch, *arguments))
     assert not server.answered, "thresholds need no model"
+    screened(run, lambda *arguments: in_process(capsys, monkeypatch, *arguments))
+
+
+def screened(run: Run, call: Callable[..., tuple[int, str]]) -> None:
+    """What is left to people is queued and drawn once; nobody answers, until somebody does."""
+    sent = rr7k("stage-3", "--run", run.folder.path)
+    assert (sent.returncode, "pages are left" in sent.stdout) == (4, True), sent.stderr
+    queued = rows(run, "queue", "page_id")
+    assert {row["mask_id"] for row in rows(run, "verdicts") if row["kept"]} <= {row["mask_id"] for row in queued}
+    assert all((Path(run.folder.path, "crops") / row["crop"]).is_file() for row in queued)
+    code, text = call("stage-3", "import", "--run", run.folder.path, "--simulate")
+    assert (code, "given by nobody" in text) == (0, True)
+    assert {row["by"] for row in rows(run, "decisions")} == {"simulated"}
 
 
 def calibrated(run: Run, tmp_path: Path, call: Callable[..., tuple[int, str]]) -> None:

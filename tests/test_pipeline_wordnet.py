@@ -45,6 +45,23 @@ def test_a_homograph_has_senses_in_several_fields(wordnet: WordNet) -> None:
     assert wordnet.topics("xyzzy") == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("crane", "lifts and moves heavy objects"),  # before it a writer, an individual
+        ("man", "an adult person who is male"),
+        ("seagulls", "mostly white aquatic bird"),
+        ("dog", "a member of the genus Canis"),
+        ("xyzzy", ""),
+        ("", ""),
+    ],
+)
+def test_gloss(wordnet: WordNet, name: str, beginning: str) -> None:
+    gloss = wordnet.gloss(name)
+    assert gloss.startswith(beginning)
+    assert ('"' in gloss, bool(gloss)) == (False, bool(beginning))
+
+
 def write(folder: Path) -> None:
     """Two animals, one above the other, and a pair of adjectives, in the layout of wndb(5WN)."""
     head = "  1 licence\n"
@@ -64,6 +81,7 @@ def test_four_files_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RR7K_WORDNET", str(tmp_path))
     wordnet = open_wordnet()
     assert wordnet is not None
+    assert (wordnet.gloss("birds"), wordnet.gloss("sea gull")) == ("flies", "swims")
     pairs = [("gull", "sea gull"), ("sea-gulls", "birds"), ("bird", "gull"), ("wet", "dry"), ("wet", "bird")]
     assert [wordnet.relation(a, b) for a, b in pairs] == ["synonym", "hypernym", "hyponym", "antonym", None]
 

@@ -1,0 +1,251 @@
+"""Stage 3, first step: what people look at, in which order, on which pages.
+
+The queue only grows. A pair that is in it is never queued again in that round, and no page is ever changed or taken
+back, since people may have it on their screens: more data, or a wider selection, adds pages about what is new. A pair
+whose category has changed is another pair.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from pipeline import embeddings, files, tables
+from pipeline.config import Section
+from pipeline.errors import UsageError
+from pipeline.run import Run
+from stages import category_review, coarse, crops, head_tail, pairing, requests, verdicts, verification_settings
+from stages.paging import DELETE, KEEP, Sheet, paged
+from stages.remembering import inherited, remember
+from stages.requests import Ids
+from stages.sampling import stable_hash, within
+
+STEP = "queue"
+SCREENING = "screening"
+
+Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+Floats = npt.NDArray[np.float64]
+
+_DISAGREEMENT = {"same": 0.0, "synonym": 0.0, "only-one": 0.25, "related": 0.5, "different": 1.0}
+"""How far the namers differ; a mask that one alone has named lies between those who agree and those who do not."""
+
+_AGREED = 2  # people, and none against, after whom a kept pair may test others
+
+
+class QueueConfig(Section):
+    """Stage 3 queue: what people are shown, and how much of it tests them."""
+
+    tiles: int = Field(24, ge=1, le=24)
+    """Regions on a page. 24 are as many as the screen has keys for."""
+
+    dropped_share: float = Field(0.02, ge=0, le=1)
+    """Share of the pairs dropped in stage 2 that people see, to learn how many were dropped wrongly."""
+
+    gold_share: float = Field(0.05, ge=0, le=0.5)
+    """Share of the tiles whose answer is known: about one a page."""
+
+    seed: int = 0
+    """Of the draws."""
+
+
+class Made(NamedTuple):
+    """What a call of `build` added."""
+
+    pages: int
+    rows: Counter[str]
+    """By why they are shown."""
+
+
+# --- growing ----------------------------------------------------------------------------------------------
+
+
+def build(run: Run, config: QueueConfig, embed: Embed = embeddings.embed) -> Made:
+    """Queue what the run's verdicts ask for and the round `screening` does not have yet.
+
+    `embed` returns (N, D) unit vectors of texts, for the categories that the coarse tree does not list. Pairs that
+    stage 2 has no verdict about wait. Raises `UsageError` when there are no verdicts.
+    """
+    config = inherited(run, STEP, config)
+    with run.lock(STEP):
+        remember(run, STEP, config)
+        found = _new(run, selected(run, config))
+        if not found.num_rows:
+            return Made(0, Counter())
+        sheet = Sheet(SCREENING, "page", config.tiles, config.gold_share, config.seed)
+        tail = {name for name, (_, band) in head_tail.of_categories(run).items() if band == head_tail.TAIL}
+        rows = paged(_ordered(found, embed), _golds(run), tail, sheet)
+        names = [name for name in crops.names(run, rows["mask_id"].to_numpy(), "page") if name is not None]
+        for column in crops.Names._fields:
+            rows = rows.append_column(column, pa.array([getattr(name, column) for name in names], pa.string()))
+        return _append(run, rows)
+
+
+def selected(run: Run, config: QueueConfig) -> pa.Table:
+    """Return all pairs that people are to see: a table of mask_id, image_id, category, band and what `queue` says.
+
+    They are the pairs kept in the head, all of the tail, all that the namers' rules flagged, whatever the model said of
+    them, and of the other dropped ones those whose hash lies within `dropped_share`: a larger share contains a smaller,
+    and growing data leaves what was drawn. `stratum` of these is the reason they were dropped for.
+    """
+    table = _judged(run)
+    kept, flagged = (np.asarray(table[name].to_numpy(zero_copy_only=False), np.bool_) for name in ("kept", "flagged"))
+    hashes = stable_hash(table["mask_id"].to_numpy(), config.seed)
+    sampled = ~kept & ~flagged
+    drawn = within(hashes, -1, int(config.dropped_share * (2**64 - 2**11))) & (config.dropped_share > 0)
+    band, reason = (np.array(table[name].to_pylist(), np.str_) for name in ("band", "reason"))
+    columns = {
+        "why": np.where(flagged, "flagged", np.where(kept, band, "dropped")),
+        "error": errors(table["score"].to_numpy(), table["agreement"].to_pylist(), flagged),
+        "inclusion_probability": np.where(sampled, config.dropped_share, 1.0),
+        "stratum": np.where(sampled, reason, ""),
+    }
+    about = {name: table[name] for name in ("mask_id", "image_id", "category", "band")}
+    return pa.table({**about, **columns}).filter(pa.array(~sampled | drawn))
+
+
+def errors(score: Floats, agreement: Sequence[str], flagged: npt.NDArray[np.bool_]) -> Floats:
+    """Return how likely pairs are wrong, 0 to 1, to put the worst first; an order, not a calibrated chance.
+
+    error = 0.5 · flagged + 0.45 · (1 − score) + 0.05 · disagreement
+
+    Flagged pairs are all at 0.5 or above and all others at 0.5 or below: there two models contradict each other, and
+    the rules want people to see them first. Next counts the checking model, whose answer is about this very name;
+    without a score (NaN: the tail, or no answer) the pair stands in the middle, at 0.5. The namers' disagreement
+    decides between like scores: it weighs as much as a ninth of the score, since one of them may just be less exact.
+    """
+    doubt = np.where(np.isnan(score), 0.5, 1 - score)
+    differ = np.array([_DISAGREEMENT[name] for name in agreement], np.float64)
+    return np.asarray(0.5 * flagged + 0.45 * doubt + 0.05 * differ, np.float64)
+
+
+def _judged(run: Run) -> pa.Table:
+    """Return the verdicts that are about the pairs as they are, with what the pairs say, by mask."""
+    columns = ["mask_id", "image_id", "category", "band", "score", "kept", "reason"]
+    said = run.dataset("verdicts", verdicts.STEP).to_table(columns=columns)
+    if not said.num_rows:
+        raise UsageError(f"{run.folder.uri}: no verdicts yet. Make them first: rr7k stage-2")
+    pairs = run.dataset("pairs", pairing.STEP).to_table(columns=["mask_id", "category", "agreement", "flagged"])
+    found = _plain(said).join(_plain(pairs), ["mask_id", "category"], join_type="inner")
+    return found.sort_by("mask_id").combine_chunks()
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table whose labels are text: joins do not take dictionaries."""
+    fields = [pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _new(run: Run, found: pa.Table) -> pa.Table:
+    """Return the pairs that the round does not have."""
+    queued = run.dataset("queue", STEP).to_table(
+        columns=["mask_id", "category"],
+        filter=(pc.field("round").cast(pa.string()) == SCREENING) & pc.field("gold").is_null(),
+    )
+    return _in_run(run, found.filter(pa.array(~np.isin(_keys(found), _keys(queued)))))
+
+
+def _in_run(run: Run, table: pa.Table) -> pa.Table:
+    """Leave out masks that the run no longer has: nothing could be shown of them."""
+    masks = run.dataset("masks").to_table(columns=["mask_id"])["mask_id"]
+    return table.filter(pc.is_in(table["mask_id"], masks))
+
+
+def _keys(table: pa.Table) -> Ids:
+    return requests.request_ids(table["mask_id"].to_numpy(), table["category"], SCREENING)
+
+
+def _append(run: Run, rows: pa.Table) -> Made:
+    run.sweep(STEP, ["queue"])
+    key = f"{max((int(key) for key in run.commits(STEP)), default=-1) + 1:08d}"
+    with run.part(STEP, "queue", key) as part:
+        part.write(rows.select([field.name for field in tables.SCHEMAS["queue"]]))
+    pages, why = pc.count_distinct(rows["page_id"]).as_py(), Counter(rows["why"].to_pylist())
+    counts = {"queue.pages": pages, **{f"queue.{name}": count for name, count in sorted(why.items())}}
+    made = files.sha256(_keys(rows).tobytes())[:16]
+    run.commit(STEP, key, {"queue": part}, fingerprint=made, counts=counts, facts={})
+    return Made(pages, why)
+
+
+def _ordered(found: pa.Table, embed: Embed) -> pa.Table:
+    """Sort by band, place in the coarse tree and category, so that like follows like; within a category worst first."""
+    tree = coarse.load(category_review.TREE)
+    order = {group: place for place, group in enumerate(tree.groups)}
+    names = sorted(set(found["category"].to_pylist()))
+    groups = {a.name: order[coarse.Group(a.primary, a.secondary)] for a in coarse.assign(names, tree, embed)}
+    ranked = {name: place for place, name in enumerate(sorted(names, key=lambda name: (groups[name], name)))}
+    rank = np.array([ranked[name] for name in found["category"].to_pylist()])
+    tail = np.array(found["band"].to_pylist(), np.str_) == head_tail.TAIL
+    worst = np.lexsort((found["mask_id"].to_numpy(), -found["error"].to_numpy(), rank, tail))
+    return found.take(pa.array(worst))
+
+
+# --- known answers ----------------------------------------------------------------------------------------
+
+
+def _golds(run: Run) -> pa.Table:
+    """Return mask_id, image_id, category and gold of what is known: names the model refused, and agreed keeps.
+
+    A wrong name is a control of stage 2: chosen as wrong by tables, WordNet and embeddings, and answered "no".
+    """
+    columns = ["mask_id", "image_id", "category"]
+    role, outcome = (pc.field(name).cast(pa.string()) for name in ("role", "outcome"))
+    wrong = run.dataset("checks", verification_settings.STEP).to_table(
+        columns=columns, filter=(role == requests.CONTROL) & (outcome == "no")
+    )
+    pairs = run.dataset("pairs", pairing.STEP).to_table(columns=["mask_id", "category"])
+    wrong = wrong.filter(pa.array(~np.isin(_keys(wrong), _keys(pairs))))  # a name may have become the mask's own
+    against = pc.field("delete") + pc.field("private") + pc.field("unsure")
+    people = pc.field("by").cast(pa.string()).isin(["people", "expert"])
+    right = run.dataset("decisions").to_table(
+        columns=columns,
+        filter=(pc.field("decision").cast(pa.string()) == "release")
+        & people
+        & (pc.field("keep") >= _AGREED)
+        & (against == 0),
+    )
+    known = [
+        table.append_column("gold", pa.array([said] * table.num_rows, pa.string()))
+        for table, said in ((wrong, DELETE), (right, KEEP))
+    ]
+    return _in_run(run, pa.concat_tables(known)).combine_chunks()
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """A tile. Whether it is gold is not here: nobody who is shown it may know."""
+
+    mask_id: int
+    category: str
+    crop: str
+    raw: str
+
+
+class Page(NamedTuple):
+    """What is shown at once."""
+
+    page_id: str
+    view: str
+    tiles: list[Shown]
+    """In their places."""
+
+
+def pages(run: Run, round_name: str = SCREENING) -> list[Page]:
+    """Return the pages of a round in the order in which they were queued; empty where there are none."""
+    columns = ["page_id", "view", "place", *Shown._fields]
+    table = run.dataset("queue").to_table(
+        columns=columns, filter=pc.field("round").cast(pa.string()) == round_name, use_threads=False
+    )
+    found: dict[str, Page] = {}
+    for row in table.to_pylist():
+        page = found.setdefault(row["page_id"], Page(row["page_id"], row["view"], []))
+        page.tiles.append(Shown(*(row[name] for name in Shown._fields)))
+    return list(found.values())

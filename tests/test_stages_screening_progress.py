@@ -1,0 +1,60 @@
+"""How far people are, in numbers; and verdicts that no person gave, marked as such."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sa1b_shards import rows
+from screened_runs import commit, queued, said
+
+from pipeline.run import Run
+from stages import simulated_screening
+from stages.screening_progress import measure
+
+
+@pytest.fixture
+def screened(run: Run) -> Run:
+    """Three pages of four tiles, one of them gold; two are answered, one of them by two people and changed once."""
+    pages = [queued(page, k, 1000 + 10 * n + k) for n, page in enumerate("abc") for k in range(4)]
+    pages[3] = {**pages[3], "gold": "delete", "why": "gold"}
+    commit(run, queue=pages, screenings=[said("a", 1000 + k, "keep") for k in range(4)])
+    later: dict[str, Any] = {
+        "annotation_id": 1,
+        "submitted_at": "2026-11-24T11:00:00",
+        "page_seconds": 8.0,
+        "seconds": 2.0,
+    }
+    commit(run, screenings=[said("a", 1000 + k, "delete" if k else "keep", **later) for k in range(4)])
+    commit(run, screenings=[said("a", 1000 + k, "unsure", "a-2", page_seconds=None, seconds=None) for k in range(4)])
+    commit(run, screenings=[said("b", 1010 + k, "keep", page_seconds=2.0) for k in range(4)])
+    return run
+
+
+def test_the_latest_answer_counts_and_gold_does_not(screened: Run) -> None:
+    found = measure(screened)
+    assert (found.pages, found.done, found.annotators, found.simulated) == (3, 2, 2, 0)
+    assert found.verdicts == {"keep": 1 + 4, "delete": 2, "unsure": 3}
+    assert found.error_rate == pytest.approx(2 / 7)
+    assert (found.page_seconds, found.seconds) == (5.0, 10 / 8)
+    assert found.hours_left == pytest.approx(5 / 3600)
+
+
+def test_nothing_answered(run: Run) -> None:
+    commit(run, queue=[queued("a", 0, 1000)])
+    found = measure(run)
+    assert (found.pages, found.done, found.verdicts) == (1, 0, {})
+    assert (found.error_rate, found.seconds, found.hours_left) == (None, None, None)
+
+
+def test_simulated_verdicts_are_marked_given_once_and_not_counted_as_peoples(screened: Run) -> None:
+    assert simulated_screening.screen(screened) == 12
+    assert simulated_screening.screen(screened) == 0
+    made = [row for row in rows(screened, "screenings") if row["annotator"] == "simulated"]
+    assert {row["server"] for row in made} == {"simulated"}
+    assert {row["verdict"] for row in made} <= {"keep", "delete"}
+    (gold,) = (row for row in made if row["mask_id"] == 1003)
+    assert gold["verdict"] == "delete"
+    found = measure(screened)
+    assert (found.simulated, found.done, found.annotators) == (12, 3, 2)
+    assert found.verdicts == {"keep": 5, "delete": 2, "unsure": 3}
