@@ -168,7 +168,7 @@ def give_verdicts(run: Any) -> None:
 
 def calibrate(run: Any, judged: Path | None, precision: float) -> None:
     """Choose thresholds from judgements and apply them; without any, show what controls alone say."""
-    from stages import calibration, judgements
+    from stages import calibration, head_tail, judgements
 
     if judged is None:
         _show_false_yeses(run)
@@ -177,6 +177,7 @@ def calibrate(run: Any, judged: Path | None, precision: float) -> None:
         found = judgements.gather(run, judgements.read_judged(judged))
     chosen = calibration.choose(found, precision)
     calibration.save(run, chosen)
+    head_tail.build(run, head_tail.HeadTailConfig())  # pairs may have come since
     _show_calibration(chosen)
     give_verdicts(run)
 

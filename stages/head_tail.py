@@ -83,13 +83,6 @@ def count(run: Run) -> Counter[str]:
     return counts
 
 
-def current(run: Run, config: HeadTailConfig | None = None) -> bool:
-    """Say whether `bands` is made from the pairs as they are."""
-    before = run.commits(STEP).get(STEP)
-    config = inherited(run, STEP, config or HeadTailConfig())
-    return before is not None and before.fingerprint == _fingerprint(run, config)
-
-
 def of_categories(run: Run) -> dict[str, tuple[int, str]]:
     """Return pairs and band of every category."""
     table = run.dataset("bands", STEP).to_table()
