@@ -28,6 +28,11 @@ SHARDS, IMAGES = 20, 150
 WATCHDOG = 120  # seconds: a resumed run that hangs is a failure, not a long test
 
 
+def _hear_interrupts() -> None:
+    """Undo what a shell does to all that it starts in the background, tests and their children included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start `rr7k` as a user would, in a session of its own so that signals hit it alone."""
     command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
@@ -38,6 +43,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         cwd=Path(__file__).parent.parent,
         start_new_session=True,
+        preexec_fn=_hear_interrupts,
     )
 
 
