@@ -24,13 +24,8 @@ _NAME, _MARK = 18, 6  # characters of the run's name and of its first page; a ti
 _COLUMNS = ("page_id", "place", "view", "round", "mask_id", "category", "crop", "raw")
 
 
-class Heading(NamedTuple):
-    """What is above the tiles of a page."""
-
-    title: str
-    group: str
-    gloss: str
-    neighbours: tuple[str, ...]
+Heading = tuple[str, str, str, tuple[str, ...]]
+"""What is above the tiles of a page: title, coarse group, gloss, neighbours."""
 
 
 class Batch(NamedTuple):

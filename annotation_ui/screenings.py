@@ -128,7 +128,7 @@ def _refused(version: tuple[int, str, str], place: str, found: Refused) -> Row:
 def _commit(run: Run, rows: list[Row], refused: list[Row]) -> None:
     if not rows and not refused:
         return
-    key = f"{max((int(key) for key in run.commits(STEP)), default=-1) + 1:08d}"
+    key = run.next_key(STEP)
     parts = dict(_written(run, key, {STEP: rows, "quarantine": refused}))
     made = files.sha256(*(f"{row['annotation_id']}{row['submitted_at']}".encode() for row in rows))[:16]
     counts = {"screenings.verdicts": len(rows), "screenings.refused": len(refused)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,8 +32,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
-show_app = typer.Typer(no_args_is_help=True, help="Look at what a step has made, as a page for the browser.")
-app.add_typer(show_app, name="show")
 models_app = typer.Typer(no_args_is_help=True, help="Fetch and verify the models that the pipeline uses.")
 app.add_typer(models_app, name="models")
 
@@ -172,57 +171,40 @@ def models_list() -> None:
     out.print(table, highlight=False)
 
 
-@show_app.callback()
-def show() -> None:
-    """Look at what a step has made, as a page for the browser."""
+class Shown(StrEnum):
+    """What can be looked at."""
+
+    names = "names"
+    pairs = "pairs"
+    verdicts = "verdicts"
 
 
-@show_app.command("names")
-def show_names(
-    run: RunOption,
-    samples: Annotated[int, typer.Option(min=1, help="Regions on the page.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-) -> None:
-    """Write a page of sampled regions with their names, to judge whether the names are right."""
-    from pipeline.run import Run
-    from stages.name_gallery import write
-
-    with err.status("drawing regions"):
-        page = write(Run(run), samples, seed)
-    tell(f"{page.path}: {page.shown:,} of {page.total:,} names")
-    out.print(
-        "One file, opens in any browser. Hover or press a picture to see it without the outline.", highlight=False
-    )
-
-
-@show_app.command("pairs")
-def show_pairs(
-    run: RunOption,
-    samples: Annotated[int, typer.Option(min=1, help="Regions on the page.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-) -> None:
-    """Write a page of sampled regions by category, with every namer's opinion and the rule that decided."""
-    from pipeline.run import Run
-    from stages.pair_gallery import write
-
-    with err.status("drawing regions"):
-        page = write(Run(run), samples, seed)
-    tell(f"{page.path}: {page.shown:,} of {page.total:,} pairs")
-
-
-@show_app.command("verdicts")
-def show_verdicts(
+@app.command()
+def show(
+    what: Annotated[Shown, typer.Argument(help="What to look at.", show_default=False)],
     run: RunOption,
     samples: Annotated[int, typer.Option(min=1, help="Regions on the page, about.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
 ) -> None:
-    """Write a page of dropped and kept pairs side by side, the worst categories first, with the controls."""
-    from pipeline.run import Run
-    from stages.verdict_gallery import write
+    """Look at what a step has made, as a page for the browser: one file, a sample of regions.
 
+    [bold]names[/]: regions with their names and the raw answers, to judge whether they are right.
+
+    [bold]pairs[/]: regions by category, with every namer's opinion and the rule that decided.
+
+    [bold]verdicts[/]: dropped and kept pairs side by side, the worst categories first, with the controls.
+    """
+    from pipeline.run import Run
+    from stages import name_gallery, pair_gallery, verdict_gallery
+
+    galleries = {Shown.names: name_gallery, Shown.pairs: pair_gallery, Shown.verdicts: verdict_gallery}
     with err.status("drawing regions"):
-        page = write(Run(run), samples, seed)
-    tell(f"{page.path}: {page.shown:,} of {page.total:,} answers")
+        written = galleries[what].write(Run(run), samples, seed)
+    told = "answers" if what is Shown.verdicts else what
+    tell(f"{written.path}: {written.shown:,} of {written.total:,} {told}")
+    out.print(
+        "One file, opens in any browser. Hover or press a picture to see it without the outline.", highlight=False
+    )
 
 
 @config_app.command("show")

@@ -15,6 +15,15 @@ from pipeline.cli_quote import show_quote
 from pipeline.console import err, out, tell
 from pipeline.errors import UsageError
 
+JudgedOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="calibrate: human judgements, Parquet of mask_id, right, and the inclusion_probability of each.",
+        show_default="controls alone",
+    ),
+]
+PrecisionOption = Annotated[float, typer.Option(min=0, max=1, help="calibrate: wanted share of right pairs.")]
+
 
 class Stage2Step(StrEnum):
     """What stage 2 does besides checking."""
@@ -44,14 +53,8 @@ def stage_2(
     price: Annotated[
         float | None, typer.Option(min=0, help="Money per GPU-hour, for the quote.", show_default=False)
     ] = None,
-    judged: Annotated[
-        Path | None,
-        typer.Option(
-            help="calibrate: human judgements, Parquet of mask_id, right, and the inclusion_probability of each.",
-            show_default="controls alone",
-        ),
-    ] = None,
-    precision: Annotated[float, typer.Option(min=0, max=1, help="calibrate: wanted share of right pairs.")] = 0.95,
+    judged: JudgedOption = None,
+    precision: PrecisionOption = 0.95,
 ) -> None:
     """Stage 2: have a second model check the pairs of frequent categories, and drop what it does not see.
 

@@ -100,9 +100,8 @@ def send(run: Any, settings: Any, server: Any, missing: frozenset[int]) -> None:
 
     with err.status("sending pages"), server.client() as client:
         pages = [page for name in _ROUNDS for page in queue.pages(run, name)]
-        above = zip(pages, headings.headings(run, pages), strict=True)
-        titles = {page.page_id: projects.Heading(*heading) for page, heading in above}
-        sent = projects.send(run, client, server.served, titles, missing, settings.screening.votes)
+        above = dict(zip((page.page_id for page in pages), headings.headings(run, pages), strict=True))
+        sent = projects.send(run, client, server.served, above, missing, settings.screening.votes)
     tell(f"{server.url}: {sent.pages:,} pages sent, {len(sent.projects):,} projects")
 
 

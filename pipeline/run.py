@@ -194,6 +194,10 @@ class Run:
 
     # --- reading ---
 
+    def next_key(self, step: str) -> str:
+        """Return the key for the next commit of a step that numbers its commits; for the holder of its lock."""
+        return f"{max((int(key) for key in self.commits(step)), default=-1) + 1:08d}"
+
     def plan(self, step: str, kind: type[T]) -> T | None:
         """Return what `step` was last asked to do, or None."""
         folder = self.folder.sub("plans")

@@ -80,7 +80,7 @@ class Ledger:
     def __init__(self, run: Run, todo: Todo, asker: Asker) -> None:
         self._run, self._todo, self._asker = run, todo, asker
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in asker.tables}
-        self._number = max((int(key) for key in run.commits(asker.step)), default=-1) + 1
+        self._number = int(run.next_key(asker.step))
         self._told = self._began = time.monotonic()
         self._tokens: Counter[str] = Counter()
         self._seen: set[int] = set()

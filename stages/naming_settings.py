@@ -8,7 +8,6 @@ import msgspec
 from pydantic import Field
 
 from pipeline import files
-from pipeline.errors import UsageError
 from stages import region_prompts
 from stages.engines import embedded
 from stages.engines.base import Decoding, EngineConfig
@@ -36,11 +35,6 @@ class NamesConfig(RegionPrompt):
     preflight: Literal["refuse", "warn"] = "refuse"
     """What to do with an engine whose answers do not depend on the picture."""
 
-    @property
-    def shown(self) -> RegionPrompt:
-        """The part that decides about the pictures."""
-        return RegionPrompt(**{name: getattr(self, name) for name in RegionPrompt.model_fields})
-
 
 class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     """What makes an answer, apart from the mask; its hash is in every row's fingerprint."""
@@ -65,15 +59,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
     """Choose the layout where that was left to us. Raises `UsageError` for one that the engine cannot read."""
-    own = engine.kind == "embedded"
-    if config.layout == "auto":
-        return config.model_copy(update={"layout": "cutout" if own else "shared+crop"})
-    if own != (config.layout == "cutout"):
-        raise UsageError(
-            f"names.layout = {config.layout} does not go with namer.kind = {engine.kind}: the embedded engine reads "
-            "the layout cutout and nothing else, and is the only one that does."
-        )
-    return config
+    return region_prompts.settled(config, engine.kind, "names", "namer")
 
 
 def setting(config: NamesConfig, engine: EngineConfig) -> Setting:

@@ -191,39 +191,41 @@ class Comparer:
 # --- the table --------------------------------------------------------------------------------------------
 
 
-def build(run: Run, config: PairsConfig, say: Callable[[str], None]) -> Made:
-    """Bring `pairs` up to the run's names, the category table and the rules. Raises `UserError`."""
+class Evidence(NamedTuple):
+    """What names are compared with."""
+
+    known: Categories
+    accepted: Mapping[str, Sequence[categories.Accepted]]
+    wordnet: Any
+    """None where it is not installed."""
+
+    def comparer(self, say: Callable[[str], None]) -> Comparer:
+        """Return what compares names by all of it; says so where WordNet is missing."""
+        if self.wordnet is None:
+            say("WordNet is not installed (make wordnet): synonyms and more general names are told by the table alone")
+        return Comparer(self.accepted, self.wordnet)
+
+
+def evidence(config: PairsConfig) -> Evidence:
+    """Open the category table of `config`, the accepted names and WordNet. Raises `UsageError` for a wrong table."""
     from pipeline.wordnet import open_wordnet
 
-    config = inherited(run, STEP, config)
     known = categories.load(Path(config.table) if config.table else CATEGORIES, config)
-    accepted = categories.load_accepted(ACCEPTED, known)
-    wordnet = open_wordnet()
-    made_of = _fingerprint(run, config, known, accepted, wordnet is not None)
+    return Evidence(known, categories.load_accepted(ACCEPTED, known), open_wordnet())
+
+
+def build(run: Run, config: PairsConfig, say: Callable[[str], None]) -> Made:
+    """Bring `pairs` up to the run's names, the category table and the rules. Raises `UserError`."""
+    config = inherited(run, STEP, config)
+    found = evidence(config)
+    made_of = _fingerprint(run, config, found.known, found.accepted, found.wordnet is not None)
     with run.lock(STEP):
         before = run.commits(STEP).get(STEP)
         if before and before.fingerprint == made_of:
             return Made(before.rows.get("pairs", 0), _dropped(before.counts), False)
-        if wordnet is None:
-            say("WordNet is not installed (make wordnet): synonyms and more general names are told by the table alone")
         run.sweep(STEP, ["pairs"])
         remember(run, STEP, config)
-        return _write(run, config, known, Comparer(accepted, wordnet), made_of)
-
-
-def comparer(run: Run, say: Callable[[str], None]) -> Comparer:
-    """Return what the run's categories are compared with: the table its pairs were made with, and WordNet.
-
-    Raises `UsageError` for a table that is wrong.
-    """
-    from pipeline.wordnet import open_wordnet
-
-    config = inherited(run, STEP, PairsConfig())
-    known = categories.load(Path(config.table) if config.table else CATEGORIES, config)
-    wordnet = open_wordnet()
-    if wordnet is None:
-        say("WordNet is not installed (make wordnet): synonyms and more general names are told by the table alone")
-    return Comparer(categories.load_accepted(ACCEPTED, known), wordnet)
+        return _write(run, config, found.known, found.comparer(say), made_of)
 
 
 def _fingerprint(run: Run, config: PairsConfig, known: Categories, accepted: Any, has_wordnet: bool) -> str:

@@ -163,7 +163,7 @@ def _keys(table: pa.Table) -> Ids:
 
 def _append(run: Run, rows: pa.Table) -> Made:
     run.sweep(STEP, ["queue"])
-    key = f"{max((int(key) for key in run.commits(STEP)), default=-1) + 1:08d}"
+    key = run.next_key(STEP)
     with run.part(STEP, "queue", key) as part:
         part.write(rows.select([field.name for field in tables.SCHEMAS["queue"]]))
     pages, why = pc.count_distinct(rows["page_id"]).as_py(), Counter(rows["why"].to_pylist())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pipeline import images, masks
 from pipeline.config import Section
+from pipeline.errors import UsageError
 from pipeline.images import Box, Photograph, Size
 
 VERSION = 1
@@ -65,6 +66,13 @@ class RegionPrompt(Section):
     marks: int = Field(10, ge=2, le=30)
     """Regions per question in the layout marks."""
 
+    @property
+    def shown(self) -> RegionPrompt:
+        """The part of a step's settings that decides about the pictures."""
+        return RegionPrompt(**{name: getattr(self, name) for name in RegionPrompt.model_fields})
+
+
+P = TypeVar("P", bound=RegionPrompt)
 
 BoundingBox = tuple[float, float, float, float]
 
@@ -91,6 +99,23 @@ class Prompt(NamedTuple):
     """Of the pictures among the parts, (width, height) in px."""
     shared: int
     """How many pictures at the front are the same for all prompts of this image."""
+
+
+def settled(prompt: P, kind: str, section: str, engine: str) -> P:
+    """Choose the layout for a kind of engine, where that was left to us.
+
+    `section` and `engine` are what prompt and engine are called in the configuration. Raises `UsageError` for a layout
+    that the engine cannot read.
+    """
+    embedded = kind == "embedded"
+    if prompt.layout == "auto":
+        return prompt.model_copy(update={"layout": "cutout" if embedded else "shared+crop"})
+    if embedded != (prompt.layout == "cutout"):
+        raise UsageError(
+            f"{section}.layout = {prompt.layout} does not go with {engine}.kind = {kind}: the embedded engine reads "
+            "the layout cutout and nothing else, and is the only one that does."
+        )
+    return prompt
 
 
 def question(task: str, prompt: RegionPrompt) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import files, tables
 from pipeline.run import Run
 from stages import controls, head_tail, pairing
+from stages.remembering import inherited
 from stages.sampling import stable_hash
 
 STEP = "requests"
@@ -133,7 +134,8 @@ def _own_rows(ids: Ids, mask_ids: Ids, image_ids: Ids, names: pa.DictionaryArray
 
 
 def _control_rows(run: Run, found: Pairs, mask_ids: Ids, say: Callable[[str], None]) -> pa.Table:
-    compare = pairing.comparer(run, say) if len(mask_ids) else None
+    config = inherited(run, pairing.STEP, pairing.PairsConfig())
+    compare = pairing.evidence(config).comparer(say) if len(mask_ids) else None
     made = list(controls.choose(run, mask_ids, found, compare)) if compare else []
     if len(made) < len(mask_ids):
         say(f"{len(mask_ids) - len(made):,} of {len(mask_ids):,} controls are left out: no name is surely wrong there")
@@ -150,7 +152,7 @@ def _control_rows(run: Run, found: Pairs, mask_ids: Ids, say: Callable[[str], No
 
 def _write(run: Run, rows: pa.Table) -> None:
     run.sweep(STEP, ["requests"])
-    key = f"{max((int(key) for key in run.commits(STEP)), default=-1) + 1:08d}"
+    key = run.next_key(STEP)
     with run.part(STEP, "requests", key) as part:
         part.write(rows)
     made = files.sha256(rows["request_id"].combine_chunks().to_numpy().tobytes())[:16]

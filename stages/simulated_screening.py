@@ -30,7 +30,7 @@ def screen(run: Run) -> int:
         queue = run.dataset("queue", "queue").to_table().to_pylist()
         rows = [_verdict(row) for row in queue if row["page_id"] not in answered]
         if rows:
-            key = f"{max((int(key) for key in run.commits(STEP)), default=-1) + 1:08d}"
+            key = run.next_key(STEP)
             with run.part(STEP, STEP, key) as part:
                 part.write(tables.from_rows(STEP, rows))
             made = files.sha256(*(row["page_id"].encode() for row in rows))[:16]

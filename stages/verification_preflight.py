@@ -6,9 +6,9 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Literal
 
 import pyarrow as pa
-from scipy.stats import beta
 
 from pipeline.errors import UserError
+from pipeline.proportions import counted
 from stages import questions, yes_no
 from stages.engines.base import EngineConfig
 from stages.preflight import Answers, Case, Preflight
@@ -85,7 +85,7 @@ class ControlWatch:
     def _judge(self) -> None:
         if self._warned or self._asked < _ENOUGH or not self._yes:
             return
-        if float(beta.ppf(_LEVEL, self._yes, self._asked - self._yes + 1)) <= 0.5:  # Clopper and Pearson's lower limit
+        if counted(self._yes, self._asked, 1 - _LEVEL, "lower").lower <= 0.5:
             return
         told = f"the engine says yes to {self._yes:,} of {self._asked:,} wrong names: its yes means next to nothing."
         if self._mode == "refuse":

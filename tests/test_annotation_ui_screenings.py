@@ -12,7 +12,6 @@ from label_studio_site import Annotator, Site, chromium
 from sa1b_shards import rows
 
 from annotation_ui import projects, screenings, screens
-from annotation_ui.projects import Heading
 from annotation_ui.screenings import Fetched
 from pipeline import tables
 from pipeline.errors import UserError
@@ -21,7 +20,7 @@ from pipeline.run import Run
 
 pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first start, come before the first test
 TILES = 6
-HEADING = Heading("chair", "furniture", "a seat for one person", ("stool", "bench"))
+HEADING = ("chair", "furniture", "a seat for one person", ("stool", "bench"))
 
 
 @pytest.fixture(scope="module")

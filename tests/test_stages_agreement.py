@@ -10,8 +10,8 @@ import pytest
 from checking_server import write_pairs
 from hypothesis import given
 from hypothesis import strategies as st
-from test_stages_decisions import shown, vote
-from verified_runs import commit
+from sa1b_shards import commit
+from screened_runs import shown, vote
 
 from pipeline.errors import UsageError, UserError
 from pipeline.proportions import counted

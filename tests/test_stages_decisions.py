@@ -13,8 +13,9 @@ from checking_server import write_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sa1b_shards import rows
-from verified_runs import commit, tail
+from sa1b_shards import commit, rows
+from screened_runs import shown, single, vote
+from verified_runs import tail
 
 from pipeline.errors import UserError
 from pipeline.run import Run
@@ -24,25 +25,6 @@ from stages.decisions import ScreeningConfig
 Row = dict[str, Any]
 EVE, BOTH = {"experts": ["eve"]}, {"experts": ["eve", "fay"]}
 EXPERTS = ScreeningConfig(experts=["eve"])
-
-
-def shown(mask_id: int, category: str = "dog", **changes: Any) -> Row:
-    """A tile of the queue, on page p of the screening round."""
-    where = {"page_id": "p", "place": 0, "view": "page", "round": "screening", "mask_id": mask_id}
-    why = {"image_id": mask_id // 1000, "why": "head", "error": None, "inclusion_probability": 1.0, "stratum": ""}
-    return {**where, **why, "category": category, "gold": None, "crop": "", "raw": "", **changes}
-
-
-def vote(mask_id: int, annotator: str, verdict: str, **changes: Any) -> Row:
-    """What somebody said of a tile, at noon."""
-    what = {"mask_id": mask_id, "category": "dog", "page_id": "p", "round": "screening", "annotator": annotator}
-    how = {"annotation_id": 1, "seconds": 2.0, "page_seconds": 48.0, "submitted_at": "2026-03-01T12:00:00Z"}
-    return {**what, **how, "verdict": verdict, "server": "s", **changes}
-
-
-def single(mask_id: int, annotator: str, verdict: str, **changes: Any) -> Row:
-    """The same, in the conflict round."""
-    return vote(mask_id, annotator, verdict, page_id="c", round="conflict", **changes)
 
 
 def screening(run: Run, masks: Sequence[int], said: Sequence[Row]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from verified_runs import TEXT, Row, answer, check, commit, pair, tail
+from sa1b_shards import commit
+from verified_runs import TEXT, Row, answer, check, pair, tail
 
 from pipeline.errors import UsageError
 from pipeline.proportions import counted

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from verified_runs import TEXT, answer, commit, pair, tail
+from sa1b_shards import commit
+from verified_runs import TEXT, answer, pair, tail
 
 from pipeline.errors import UsageError
 from pipeline.run import Run

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from verified_runs import Row, answer, check, commit, masks, pair, tail
+from sa1b_shards import commit
+from verified_runs import Row, answer, check, masks, pair, tail
 
 from pipeline import tables
 from pipeline.errors import UsageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sa1b_shards import rows
-from screened_runs import commit, queued, said
+from sa1b_shards import commit, rows
+from screened_runs import shown, vote
 
 from pipeline.run import Run
 from stages import simulated_screening
@@ -16,18 +16,15 @@ from stages.screening_progress import measure
 @pytest.fixture
 def screened(run: Run) -> Run:
     """Three pages of four tiles, one of them gold; two are answered, one of them by two people and changed once."""
-    pages = [queued(page, k, 1000 + 10 * n + k) for n, page in enumerate("abc") for k in range(4)]
+    pages = [shown(1000 + 10 * n + k, page_id=page, place=k) for n, page in enumerate("abc") for k in range(4)]
     pages[3] = {**pages[3], "gold": "delete", "why": "gold"}
-    commit(run, queue=pages, screenings=[said("a", 1000 + k, "keep") for k in range(4)])
-    later: dict[str, Any] = {
-        "annotation_id": 1,
-        "submitted_at": "2026-11-24T11:00:00",
-        "page_seconds": 8.0,
-        "seconds": 2.0,
-    }
-    commit(run, screenings=[said("a", 1000 + k, "delete" if k else "keep", **later) for k in range(4)])
-    commit(run, screenings=[said("a", 1000 + k, "unsure", "a-2", page_seconds=None, seconds=None) for k in range(4)])
-    commit(run, screenings=[said("b", 1010 + k, "keep", page_seconds=2.0) for k in range(4)])
+    quick = {"page_id": "a", "page_seconds": 4.0}
+    commit(run, queue=pages, screenings=[vote(1000 + k, "a-1", "keep", **quick) for k in range(4)])
+    later: dict[str, Any] = {"page_id": "a", "page_seconds": 8.0, "submitted_at": "2026-03-01T13:00:00Z"}
+    commit(run, screenings=[vote(1000 + k, "a-1", "delete" if k else "keep", **later) for k in range(4)])
+    unknown: dict[str, Any] = {"page_id": "a", "page_seconds": None, "seconds": None}
+    commit(run, screenings=[vote(1000 + k, "a-2", "unsure", **unknown) for k in range(4)])
+    commit(run, screenings=[vote(1010 + k, "a-1", "keep", page_id="b", page_seconds=2.0) for k in range(4)])
     return run
 
 
@@ -41,7 +38,7 @@ def test_the_latest_answer_counts_and_gold_does_not(screened: Run) -> None:
 
 
 def test_nothing_answered(run: Run) -> None:
-    commit(run, queue=[queued("a", 0, 1000)])
+    commit(run, queue=[shown(1000)])
     found = measure(run)
     assert (found.pages, found.done, found.verdicts) == (1, 0, {})
     assert (found.error_rate, found.seconds, found.hours_left) == (None, None, None)

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from sa1b_shards import commit
 from test_pipeline_gallery import Reader
-from verified_runs import TEXT, answer, check, commit, commit_pairs, dogs_and_cups, masks, pair, request, tail
+from verified_runs import TEXT, answer, check, commit_pairs, dogs_and_cups, masks, pair, request, tail
 
 from pipeline.errors import UsageError
 from pipeline.run import Run

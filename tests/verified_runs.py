@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from named_shards import write_shard
-from sa1b_shards import build
+from sa1b_shards import build, commit
 
-from pipeline import tables
 from pipeline.run import Run
 
 ENGINE = {"engine": "vllm", "model": "some-model", "revision": "r1", "layout": "overlay", "prompt": "p1"}
@@ -58,15 +57,6 @@ def request(mask_id: int, category: str, pair_category: str, kind: str) -> Row:
     """Of a control."""
     known = {"request_id": 1, "mask_id": mask_id, "image_id": mask_id // 1000, "role": "control"}
     return {**known, "category": category, "pair_category": pair_category, "kind": kind}
-
-
-def commit(run: Run, **rows: list[Row]) -> None:
-    """Write tables, each under the step of its own name, as further commits."""
-    for table, made in rows.items():
-        key = f"{len(run.commits(table)):08d}"
-        with run.part(table, table, key) as part:
-            part.write(tables.from_rows(table, made))
-        run.commit(table, key, {table: part}, fingerprint="f", counts={}, facts={})
 
 
 def commit_pairs(run: Run, *pairs: tuple[Row, Row]) -> None:
