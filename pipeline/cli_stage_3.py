@@ -96,12 +96,14 @@ def prepare(run: Any, settings: Any) -> frozenset[int]:
 def send(run: Any, settings: Any, server: Any, missing: frozenset[int]) -> None:
     """Send the pages that the server does not have."""
     from annotation_ui import projects
-    from stages import headings, queue
+    from stages import decisions, headings, queue
+    from stages.remembering import inherited
 
     with err.status("sending pages"), server.client() as client:
         pages = [page for name in _ROUNDS for page in queue.pages(run, name)]
         above = dict(zip((page.page_id for page in pages), headings.headings(run, pages), strict=True))
-        sent = projects.send(run, client, server.served, above, missing, settings.screening.votes)
+        votes = inherited(run, decisions.STEP, settings.screening).votes
+        sent = projects.send(run, client, server.served, above, missing, votes)
     tell(f"{server.url}: {sent.pages:,} pages sent, {len(sent.projects):,} projects")
 
 

@@ -61,10 +61,10 @@ def splits(counts: Mapping[str, int], cut: int) -> list[Split]:
 def build(run: Run, config: HeadTailConfig) -> Split:
     """Bring the table `bands` up to the run's pairs. Raises `UsageError` when there are none."""
     config = inherited(run, STEP, config)
+    if not count(run):  # before the lock, which would make a folder of a path that was mistyped
+        raise UsageError(f"{run.folder.uri}: no pairs to check. Make them first: rr7k stage-1")
     with run.lock(STEP):
         counts = count(run)
-        if not counts:
-            raise UsageError(f"{run.folder.uri}: no pairs to check. Make them first: rr7k stage-1")
         made_of = _fingerprint(run, config)
         before = run.commits(STEP).get(STEP)
         if before is None or before.fingerprint != made_of:

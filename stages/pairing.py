@@ -23,6 +23,7 @@ from pydantic import Field
 from pipeline import categories, files, tables
 from pipeline.adjectives import Adjectives
 from pipeline.categories import Categories
+from pipeline.errors import UsageError
 from pipeline.run import Run
 from stages.remembering import inherited, remember
 
@@ -219,6 +220,8 @@ def build(run: Run, config: PairsConfig, say: Callable[[str], None]) -> Made:
     config = inherited(run, STEP, config)
     found = evidence(config)
     made_of = _fingerprint(run, config, found.known, found.accepted, found.wordnet is not None)
+    if not run.parts("masks"):
+        raise UsageError(f"{run.folder.uri}: no masks, so no names of any. Make them first: rr7k stage-1")
     with run.lock(STEP):
         before = run.commits(STEP).get(STEP)
         if before and before.fingerprint == made_of:

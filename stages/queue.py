@@ -73,9 +73,10 @@ def build(run: Run, config: QueueConfig, embed: Embed = embeddings.embed) -> Mad
     stage 2 has no verdict about wait. Raises `UsageError` when there are no verdicts.
     """
     config = inherited(run, STEP, config)
+    wanted = selected(run, config)  # before the lock, which would make a folder of a path that was mistyped
     with run.lock(STEP):
         remember(run, STEP, config)
-        found = _new(run, selected(run, config))
+        found = _new(run, wanted)
         if not found.num_rows:
             return Made(0, Counter())
         sheet = Sheet(SCREENING, "page", config.tiles, config.gold_share, config.seed)

@@ -89,6 +89,20 @@ def wait_for_commits(run: Run, count: int, process: subprocess.Popen[str]) -> No
         time.sleep(0.002)
 
 
+def wait_for_rows(run: Run, table: str, process: subprocess.Popen[str], more_than: int) -> None:
+    """Wait until a table has more rows, or the process has ended."""
+    deadline = time.monotonic() + WATCHDOG
+    while run.dataset(table).count_rows() <= more_than and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def served_by(section: str, url: str) -> list[str]:
+    """Options that have an engine ask the server at `url`."""
+    settings = ("kind=openai", "model=m", f'urls=["{url}"]', "slots=16", "tries=6")
+    return [word for setting in settings for word in ("--set", f"{section}.{setting}")]
+
+
 def assert_complete(run: Run, uninterrupted: list[dict[str, Any]]) -> None:
     assert rows(run) == uninterrupted
     shown = rr7k("status", "--run", run.folder.path, "--json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from checking_server import KNOWN, CheckingServer, belief, write_pairs
 from named_shards import write_shard
 from sa1b_shards import build, rows
-from test_end_to_end import WATCHDOG, rr7k, start
+from test_end_to_end import rr7k, served_by, start, wait_for_rows
 from test_pipeline_cli import rr7k as in_process
 
 from pipeline.run import Run
@@ -40,20 +39,11 @@ def paired(run: Run) -> Run:
 
 
 def checking(server: CheckingServer, run: Run, *more: object) -> tuple[object, ...]:
-    settings = ("kind=openai", "model=m", f'urls=["{server.url}"]', "slots=16", "tries=6")
-    overrides = [word for setting in settings for word in ("--set", f"verifier.{setting}")]
-    return ("stage-2", "--run", run.folder.path, *overrides, *more)
+    return ("stage-2", "--run", run.folder.path, *served_by("verifier", server.url), *more)
 
 
 def answers(run: Run) -> list[dict[str, Any]]:
     return [{name: row[name] for name in SAME} for row in rows(run, "checks", "request_id")]
-
-
-def wait_for_answers(run: Run, process: subprocess.Popen[str], more_than: int) -> None:
-    deadline = time.monotonic() + WATCHDOG
-    while run.dataset("checks").count_rows() <= more_than and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
@@ -78,7 +68,7 @@ def test_a_killed_driver_resumes_and_asks_no_committed_request_again(
     server.delay, answered = 0.3, 0
     for _ in range(2):
         process = start(*checking(server, run))
-        wait_for_answers(run, process, answered)
+        wait_for_rows(run, "checks", process, answered)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         committed = {f"{row['raw'].split()[-1]} {row['category']}" for row in rows(run, "checks", "request_id")}
@@ -113,6 +103,9 @@ def screened(run: Run, call: Callable[..., tuple[int, str]]) -> None:
 
 def calibrated(run: Run, tmp_path: Path, call: Callable[..., tuple[int, str]]) -> None:
     """Judgements that agree with the model above 0.7 move the threshold."""
+    code, text = call("stage-2", "--explain", "--run", run.folder.path)
+    assert (code, "◄ the cut" in text) == (0, True)
+    assert Path(run.folder.path, "head-tail.png").stat().st_size > 10_000
     code, text = call("stage-2", "calibrate", "--run", run.folder.path)
     assert (code, "Negative controls bound how often the model says yes" in text) == (0, True)
     verdicts = [row for row in rows(run, "verdicts") if row["score"] is not None]

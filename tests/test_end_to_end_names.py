@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import tiny_detectors
 from named_shards import write_shard
 from naming_server import NamingServer, name_of
 from sa1b_shards import build, rows
-from test_end_to_end import WATCHDOG, rr7k, start
+from test_end_to_end import rr7k, served_by, start, wait_for_rows
 
 from pipeline.run import Run
 
@@ -41,20 +40,11 @@ def masks(run: Run, tmp_path: Path) -> Run:
 
 def asking(server: NamingServer, run: Run, *more: object) -> tuple[object, ...]:
     """The command that names a run's masks."""
-    settings = ("kind=openai", "model=m", f'urls=["{server.url}"]', "slots=16", "tries=6")
-    overrides = [word for setting in settings for word in ("--set", f"namer.{setting}")]
-    return ("stage-1", "names", "--run", run.folder.path, *overrides, *more)
+    return ("stage-1", "names", "--run", run.folder.path, *served_by("namer", server.url), *more)
 
 
 def answers(run: Run) -> list[dict[str, Any]]:
     return [{name: row[name] for name in SAME} for row in rows(run, "names")]
-
-
-def wait_for_names(run: Run, process: subprocess.Popen[str], more_than: int) -> None:
-    deadline = time.monotonic() + WATCHDOG
-    while run.dataset("names").count_rows() <= more_than and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
@@ -68,7 +58,7 @@ def test_a_killed_driver_resumes_and_asks_no_committed_mask_again(
     server.delay, named = 0.3, 0
     for _ in range(2):
         process = start(*asking(server, masks))
-        wait_for_names(masks, process, named)
+        wait_for_rows(masks, "names", process, named)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         committed = {row["category"] for row in rows(masks, "names")}
@@ -95,7 +85,7 @@ def test_a_killed_grounding_resumes_and_does_no_image_again(run: Run, server: Na
     stage_1, _, *settings = asking(server, run)
     ground = (stage_1, "ground", *settings, *words)
     process = start(*ground)
-    wait_for_names(run, process, images * of_each)
+    wait_for_rows(run, "names", process, images * of_each)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     committed = [row for row in rows(run, "names") if row["namer"] == "grounded-sam"]

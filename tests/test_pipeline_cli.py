@@ -56,6 +56,7 @@ def test_help_names_every_command_and_how_to_begin(call) -> None:  # type: ignor
         (["stage-2", "calibrate", "--run", "{tmp}/r", "--judged", "{tmp}/t"], 2, "t: not a Parquet table"),
         (["stage-2", "--run", "{tmp}/r", "--set", "verify.control_share=2"], 2, "verify.control_share"),
         (["stage-2", "--run", "{tmp}/r", "--set", "verifier.kind=vllm"], 2, "kind = vllm needs model"),
+        (["stage-1", "pairs", "--run", "{tmp}/r"], 2, "no masks, so no names of any"),
         (["categories", "propose", "--run", "{tmp}/r"], 2, "no pairs yet"),
         (["categories", "apply", "--run", "{tmp}/r", "--table", "{tmp}/none.csv"], 2, "none.csv: cannot be read"),
         (
@@ -84,6 +85,8 @@ def test_mistakes_end_in_one_message(call, tmp_path: Path, arguments: list[str],
     assert says.replace(" ", "") in text.replace(" ", "")
     assert got == code
     assert "Traceback" not in text
+    if arguments[0] != "stage-1" or "pairs" in arguments:
+        assert not (tmp_path / "r").exists(), "a path that was mistyped is no new run"
 
 
 def test_status_as_json_and_when_files_are_missing(call, run: Run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
