@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -41,16 +42,24 @@ class Site:
     """A server that can be killed and started again, at the same address."""
 
     def __init__(self, folder: Path) -> None:
-        local_server.install(INSTALLED)
         self.crops, self.data = folder / "crops", folder / "data"
         self.names = write_crops(self.crops, 72)
-        if not FRESH.exists():
-            with local_server.start(INSTALLED, folder / "first", self.crops):
-                server_data.backup(folder / "first", FRESH)
-        server_data.restore(FRESH, self.data)
+        self.prepare(self.data)
         self._running = ExitStack()
         self._port = 0
         self.server = self.start()
+
+    @staticmethod
+    def prepare(data: Path) -> None:
+        """Install the server, and have `data` be as after a first start."""
+        local_server.install(INSTALLED)
+        if not FRESH.exists():
+            with TemporaryDirectory() as folder:
+                first, crops = Path(folder, "first"), Path(folder, "crops")
+                write_crops(crops, 1)
+                with local_server.start(INSTALLED, first, crops):
+                    server_data.backup(first, FRESH)
+        server_data.restore(FRESH, data)
 
     def start(self) -> Server:
         self.server = self._running.enter_context(local_server.start(INSTALLED, self.data, self.crops, self._port))
