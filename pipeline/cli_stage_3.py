@@ -18,7 +18,6 @@ from pipeline.errors import UsageError
 INCOMPLETE = 4
 """Exit code while people have pages left to look at."""
 
-_ROUNDS = ("screening", "conflict", "audit")
 _WATCH = 30.0  # seconds between looks
 _BACKUP = 900.0  # seconds between copies of the local server's database
 
@@ -100,7 +99,7 @@ def send(run: Any, settings: Any, server: Any, missing: frozenset[int]) -> None:
     from stages.remembering import inherited
 
     with err.status("sending pages"), server.client() as client:
-        pages = [page for name in _ROUNDS for page in queue.pages(run, name)]
+        pages = queue.pages(run)
         above = dict(zip((page.page_id for page in pages), headings.headings(run, pages), strict=True))
         votes = inherited(run, decisions.STEP, settings.screening).votes
         sent = projects.send(run, client, server.served, above, missing, votes)

@@ -239,12 +239,10 @@ class Page(NamedTuple):
     """In their places."""
 
 
-def pages(run: Run, round_name: str = SCREENING) -> list[Page]:
-    """Return the pages of a round in the order in which they were queued; empty where there are none."""
+def pages(run: Run) -> list[Page]:
+    """Return the pages of all rounds in the order in which they were queued."""
     columns = ["page_id", "view", "place", *Shown._fields]
-    table = run.dataset("queue").to_table(
-        columns=columns, filter=pc.field("round").cast(pa.string()) == round_name, use_threads=False
-    )
+    table = run.dataset("queue").to_table(columns=columns, use_threads=False)
     found: dict[str, Page] = {}
     for row in table.to_pylist():
         page = found.setdefault(row["page_id"], Page(row["page_id"], row["view"], []))

@@ -154,8 +154,6 @@ class Preview(NamedTuple):
     """What `build` would do."""
 
     quote: Quote
-    pairs: int
-    """Pairs in scope."""
     answered: int
     """Requests that have an answer."""
 
@@ -165,11 +163,10 @@ def preview(run: Run, config: VerifyConfig, engine: EngineConfig, bounds: Bounds
     config, engine = _settings(run, config, engine)
     with run.lock(STEP):
         found = requests.pairs(run)
-        within = scope(found, config)
-        requests.extend(run, found, within, config.control_share, lambda _: None)
+        requests.extend(run, found, scope(found, config), config.control_share, lambda _: None)
         planned = _planned(run, found, config, engine, redo=False)
     cost = quote(run, _about(limited(planned.todo.pieces, bounds.limit), planned), TASK, config.shown, engine)
-    return Preview(cost, int(within.sum()), run.dataset("checks", STEP).count_rows())
+    return Preview(cost, run.dataset("checks", STEP).count_rows())
 
 
 def scope(found: Pairs, config: VerifyConfig) -> Bools:

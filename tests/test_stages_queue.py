@@ -291,4 +291,3 @@ def test_pages_come_back_in_the_order_they_were_queued(run: Run, ids: list[int])
     queue.build(run, NO_GOLD, embed)
     assert [page.page_id for page in queue.pages(run)] == [page[0]["page_id"] for page in paged(run)]
     assert [(len(page.tiles), page.view) for page in queue.pages(run)] == [(24, "page"), (6, "page"), (10, "page")]
-    assert queue.pages(run, "audit") == []

@@ -296,7 +296,8 @@ def test_the_quote_counts_pairs_and_controls_and_asks_nothing(check: Checking) -
     engine = EngineConfig(kind="openai", model="m", urls=[check.server.url], gpus=4, tokens_per_second=1000)
     found = verification.preview(check.run, VerifyConfig(control_share=0.5), engine, EVERYTHING)
     planned = rows(check.run, "requests", "request_id")
-    assert (found.pairs, found.answered, found.quote.masks) == (54, 0, len(planned))
+    assert (found.answered, found.quote.masks) == (0, len(planned))
+    assert sum(row["role"] == "pair" for row in planned) == 54
     assert found.quote.gpu_hours
     assert found.quote.generated_tokens == 2 * len(planned)
     assert not check.server.answered
@@ -315,7 +316,9 @@ def test_the_embedded_engine_does_not_judge_a_real_models_names(check: Checking)
     head_tail.build(check.run, HeadTailConfig(head_min_count=5))
     with pytest.raises(UsageError, match=r"kind = openai, and verifier\.kind = embedded is only for trying"):
         verification.preview(check.run, VerifyConfig(), EngineConfig(), EVERYTHING)
-    assert verification.preview(check.run, VerifyConfig(preflight="warn"), EngineConfig(), EVERYTHING).pairs == 54
+    forced = verification.preview(check.run, VerifyConfig(preflight="warn"), EngineConfig(), EVERYTHING)
+    planned = [row["role"] for row in rows(check.run, "requests", "request_id")]
+    assert (forced.quote.masks, planned.count("pair")) == (len(planned), 54)
 
 
 def test_a_layout_that_the_engine_cannot_read_is_refused(check: Checking) -> None:
