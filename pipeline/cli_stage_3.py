@@ -117,6 +117,8 @@ def bring_back(run: Any, settings: Any, server: Any, *, watch: bool) -> None:
     from annotation_ui import screenings
     from stages import decisions
 
+    if not run.parts("queue"):
+        raise UsageError(f"{run.folder.uri}: people were shown nothing yet. Begin with: rr7k stage-3 export")
     while True:
         if server is not None:
             with server.client() as client:
