@@ -33,6 +33,7 @@ class Batch(NamedTuple):
 
     title: str
     view: str
+    round: str
     pages: list[str]
     """Their ids, in order."""
 
@@ -58,7 +59,7 @@ def batches(run: Run) -> list[Batch]:
     mark = next((page_id[:_MARK] for pages in found.values() for page_id in pages), "")
     name = f"{files.base_name(run.folder.uri)[:_NAME]} {mark}"
     return [
-        Batch(f"{name} {round_} {view} {start // PAGES + 1:03}", view, list(pages)[start : start + PAGES])
+        Batch(f"{name} {round_} {view} {start // PAGES + 1:03}", view, round_, list(pages)[start : start + PAGES])
         for (round_, view), pages in found.items()
         for start in range(0, len(pages), PAGES)
     ]
@@ -70,17 +71,18 @@ def send(
     served: str,
     headings: Mapping[str, Heading],
     missing: frozenset[int],
-    votes: int,
+    looks: Mapping[str, int],
 ) -> Sent:
     """Bring the server's projects up to the queue.
 
     `served` is the folder of crops as the server names it, `headings` what is above each page, `missing` the masks
-    without a picture, which are left out; `votes` is how many people see a page. Raises `UserError`.
+    without a picture, which are left out; `looks` is how many people see a page, by round. Raises `UserError`.
     """
     rows = _by_page(run)
     sent = Sent({}, 0)
     for batch in batches(run):
-        settings = ProjectSettings(batch.title, screens.label_config(f"{batch.view}_view"), screens.guideline(), votes)
+        config, people = screens.label_config(f"{batch.view}_view"), looks[batch.round]
+        settings = ProjectSettings(batch.title, config, screens.guideline(), people)
         project = client.project(settings)
         client.serve(project, served)
         pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)

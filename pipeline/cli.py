@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipeline import cli_categories, cli_stage_1, cli_stage_2, cli_stage_3
+from pipeline import cli_annotate, cli_categories, cli_stage_1, cli_stage_2, cli_stage_3
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
+from pipeline.cli_screening import show_progress
 from pipeline.console import err, out, tell
 from pipeline.errors import UsageError, UserError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="rr7k",
@@ -104,24 +102,36 @@ def fetch_shards(
 app.command("stage-1")(cli_stage_1.stage_1)
 app.command("stage-2")(cli_stage_2.stage_2)
 app.command("stage-3")(cli_stage_3.stage_3)
-app.command("annotate")(cli_stage_3.annotate)
+app.command("annotate")(cli_annotate.annotate)
 
 
 @app.command()
 def status(run: RunOption, as_json: JsonOption = False) -> None:
-    """Show what became of every shard, image and mask of a run; exit 1 if anything is unaccounted for."""
+    """Show what became of every shard, image and mask of a run, and how far people are with stage 3.
+
+    Exits with 1 if anything is unaccounted for.
+    """
     import json
 
+    import msgspec
+
     from pipeline.run import Run
+    from stages import screening_progress
     from stages.funnel import levels
 
-    found = levels(Run(run))
+    target = Run(run)
+    found, shown = levels(target), target.parts("queue")
     if not found:
         raise UsageError(f"{run}: no run there. Start one: rr7k stage-1 --run {run} --shards PATH")
     if as_json:
-        sys.stdout.write(json.dumps({"run": run, "levels": [level.as_dict() for level in found]}, indent=2) + "\n")
+        told: dict[str, object] = {"run": run, "levels": [level.as_dict() for level in found]}
+        if shown:
+            told["screening"] = msgspec.to_builtins(screening_progress.measure(target))
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
-        print_funnel(Run(run))
+        print_funnel(target)
+        if shown:
+            show_progress(target)
     if any(level.difference for level in found):
         raise UserError("the funnel does not add up: files of the run folder are missing or damaged.")
 
@@ -177,6 +187,7 @@ class Shown(StrEnum):
     names = "names"
     pairs = "pairs"
     verdicts = "verdicts"
+    screenings = "screenings"
 
 
 @app.command()
@@ -193,11 +204,18 @@ def show(
     [bold]pairs[/]: regions by category, with every namer's opinion and the rule that decided.
 
     [bold]verdicts[/]: dropped and kept pairs side by side, the worst categories first, with the controls.
+
+    [bold]screenings[/]: what people left out and released, side by side.
     """
     from pipeline.run import Run
-    from stages import name_gallery, pair_gallery, verdict_gallery
+    from stages import name_gallery, pair_gallery, screening_gallery, verdict_gallery
 
-    galleries = {Shown.names: name_gallery, Shown.pairs: pair_gallery, Shown.verdicts: verdict_gallery}
+    galleries = {
+        Shown.names: name_gallery,
+        Shown.pairs: pair_gallery,
+        Shown.verdicts: verdict_gallery,
+        Shown.screenings: screening_gallery,
+    }
     with err.status("drawing regions"):
         written = galleries[what].write(Run(run), samples, seed)
     told = "answers" if what is Shown.verdicts else what

@@ -25,6 +25,7 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
     from pydantic import create_model
 
     from pipeline.config import ClusterConfig, Section, load
+    from stages.audit import AuditConfig
     from stages.decisions import ScreeningConfig
     from stages.engines.base import EngineConfig
     from stages.grounded_sam import GroundConfig
@@ -47,6 +48,7 @@ def load_config(config_file: str | None, overrides: list[str]) -> Any:
         "verifier": EngineConfig,
         "queue": QueueConfig,
         "screening": ScreeningConfig,
+        "audit": AuditConfig,
     }
     fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
     return load(create_model("Config", __base__=Section, **fields), config_file, overrides)

@@ -236,7 +236,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("mask_id", pa.int64(), "one row per mask that needs no further look"),
             _field("image_id", pa.int64(), "key into images"),
             _field("category", pa.string(), "the pair's"),
-            _field("decision", _LABEL, "release, delete, or private"),
+            _field("decision", _LABEL, "release, delete, private, or uncertain: people could not tell"),
             _field("by", _LABEL, "people, expert, or simulated"),
             _field("keep", pa.int32(), "votes"),
             _field("delete", pa.int32(), "votes"),

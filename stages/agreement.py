@@ -6,6 +6,7 @@ Unsure and private are neither keep nor delete: they are counted, and left out o
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -111,6 +112,21 @@ def _accuracy(name: str, said: pa.Table) -> Accuracy:
         false_keep=share(kept, wrong),
         false_delete=share(deleted, ~wrong),
     )
+
+
+def right_answers(run: Run, round_name: str) -> defaultdict[str, Estimate]:
+    """Return, by annotator, the share of right answers to the control tiles of a round; unsure and private are none.
+
+    Those who gave none have a share of nothing. Raises `UserError` as `screened`.
+    """
+    said = screened(run)
+    said = said.filter(pa.array(said["gold"].is_valid().to_numpy() & among(said, "round", [round_name])))
+    said = latest(said, ("annotator", "page_id", "mask_id")).select(["annotator", "verdict", "gold"])
+    counts: defaultdict[str, list[bool]] = defaultdict(list)
+    for row in said.to_pylist():
+        counts[row["annotator"]].append(row["verdict"] == row["gold"])
+    found = {name: counted(sum(right), len(right)) for name, right in counts.items()}
+    return defaultdict(lambda: counted(0, 0), found)
 
 
 # --- of one mind ---

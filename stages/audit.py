@@ -17,14 +17,29 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
+from pipeline.config import Section
 from pipeline.errors import UsageError
 from pipeline.proportions import Estimate, Flags, Floats, weighted
 from pipeline.run import Run
-from stages.decisions import AUDIT, SCREENING, SIMULATED, among, deciders, latest, screened, votes
+from stages.decisions import (
+    AUDIT,
+    QUEUE,
+    RELEASE,
+    SCREENING,
+    SIMULATED,
+    among,
+    deciders,
+    latest,
+    screened,
+    votes,
+)
+from stages.decisions import STEP as DECISIONS
 from stages.sampling import stable_hash
 
-STEP = "audit"
+STEP, SETTINGS = "audit", "audit-settings"
+"""What was drawn, and what was asked for."""
 
 LEAST = 30
 """Pairs drawn of every stratum: all 30 right give a two-sided 95 % lower limit of 0.025^(1/30) = 0.88."""
@@ -33,6 +48,19 @@ _SALT = 3  # other samples of masks may use the same seed
 
 Ints = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.str_]
+
+
+class AuditConfig(Section):
+    """Stage 3 audit: how many of the released pairs are judged again, and what is wanted of them."""
+
+    size: int = Field(300, ge=1)
+    """Pairs drawn, at least 30 of every stratum among them."""
+
+    precision: float = Field(0.95, gt=0, lt=1)
+    """A stratum is closed when the lower limit of its share of right pairs reaches this."""
+
+    seed: int = 0
+    """Of the draw; stays as it is once something was drawn."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +130,26 @@ def save(run: Run, plan: Plan) -> None:
     run.save_plan(STEP, plan)
 
 
+def released(run: Run) -> tuple[Ints, Labels]:
+    """Return the pairs to be released, ascending by mask, and the stratum of each: why it was shown to people.
+
+    That is head, tail, flagged or dropped (by stage 2, and kept by people).
+    """
+    text = pc.field("decision").cast(pa.string())
+    pairs = run.dataset("decisions", DECISIONS).to_table(columns=["mask_id", "category"], filter=text == RELEASE)
+    asked = (pc.field("round").cast(pa.string()) == SCREENING) & pc.field("gold").is_null()
+    shown = run.dataset("queue", QUEUE).to_table(columns=["mask_id", "category", "why"], filter=asked)
+    shown = shown.set_column(2, "why", shown["why"].cast(pa.string()))
+    found = pairs.join(shown, ["mask_id", "category"], join_type="inner").sort_by("mask_id").combine_chunks()
+    return found["mask_id"].to_numpy(), np.array(found["why"].to_pylist(), np.str_)
+
+
+def standing(run: Run, plan: Plan) -> Draw:
+    """Return what a plan draws of the pairs to be released as they are now, and no more."""
+    mask_ids, strata = released(run)
+    return _within(mask_ids, strata, plan)
+
+
 def draw(
     mask_ids: Ints, strata: Labels, size: int, *, seed: int, least: int = LEAST, before: Plan | None = None
 ) -> Draw:
@@ -117,16 +165,29 @@ def draw(
     counts = np.bincount(place, minlength=len(names))
     if size < np.minimum(counts, least).sum():
         raise UsageError(f"{size} pairs are too few for {least} of each of {len(names)} strata; draw more")
-    hashes = stable_hash(stable_hash(mask_ids, seed).view(np.int64), _SALT)
+    hashes = _hashes(mask_ids, seed)
     limits = dict(before.limits) if before else {}
     for k, number in enumerate(allocate(counts, size, least).tolist()):
         own = np.partition(hashes[place == k], number - 1)[number - 1]
         limits[str(names[k])] = max(limits.get(str(names[k]), 0), int(own))
-    drawn = hashes <= np.array([limits[str(name)] for name in names], np.uint64)[place]
+    return _within(mask_ids, strata, Plan(seed=seed, limits=limits))
+
+
+def _hashes(mask_ids: Ints, seed: int) -> npt.NDArray[np.uint64]:
+    return stable_hash(stable_hash(mask_ids, seed).view(np.int64), _SALT)
+
+
+def _within(mask_ids: Ints, strata: Labels, plan: Plan) -> Draw:
+    """Return the pairs within the limits of a plan; of a stratum that it does not know, none."""
+    names, place = np.unique(strata, return_inverse=True)
+    counts = np.bincount(place, minlength=len(names))
+    known = np.array([str(name) in plan.limits for name in names], np.bool_)
+    limits = np.array([plan.limits.get(str(name), 0) for name in names], np.uint64)
+    drawn = known[place] & (_hashes(mask_ids, plan.seed) <= limits[place])
     taken = np.flatnonzero(drawn)[np.argsort(mask_ids[drawn])]
-    probability = (np.bincount(place[drawn], minlength=len(names)) / counts)[place[taken]]
+    probability = (np.bincount(place[drawn], minlength=len(names)) / np.maximum(counts, 1))[place[taken]]
     sizes = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return Draw(mask_ids[taken], strata[taken], probability, sizes, Plan(seed=seed, limits=limits))
+    return Draw(mask_ids[taken], strata[taken], probability, sizes, plan)
 
 
 def _check(mask_ids: Ints, strata: Labels, size: int, least: int, seed: int, before: Plan | None) -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from pipeline import files, gallery, images, tables
 from pipeline.errors import UsageError
+from pipeline.progress import Meter
 from pipeline.run import Run
 from pipeline.shards import MissingBytesError, Shard
 from stages import region_prompts, todo
@@ -142,12 +143,13 @@ def _names(stem: int) -> Names:
 # --- drawing ----------------------------------------------------------------------------------------------
 
 
-def draw(run: Run, rows: pa.Table, session: Callable[[], Any]) -> Drawn:
+def draw(run: Run, rows: pa.Table, session: Callable[[], Any], meter: Meter | None = None) -> Drawn:
     """Make the files that rows of `queue` (mask_id, view, crop, raw) name and that are not there yet.
 
     Every image is read and decoded once. `session` opens a Ray session (a context manager), called only when there is
-    work. What cannot be drawn is quarantined, and tried again by the next call: a shard may come back. Raises
-    `UsageError` for a run on an object store, `BusyError` while another run draws, `UserError` when a task failed.
+    work; `meter` shows how far it is. What cannot be drawn is quarantined, and tried again by the next call: a shard
+    may come back. Raises `UsageError` for a run on an object store, `BusyError` while another run draws, `UserError`
+    when a task failed.
     """
     place = folder(run)
     with run.lock(STEP) as lock:
@@ -158,9 +160,13 @@ def draw(run: Run, rows: pa.Table, session: Callable[[], Any]) -> Drawn:
         if jobs := _jobs(run, place, absent):
             with session() as connected:
                 lock.works_through(connected.name)
+                if meter:
+                    meter.start("drawing regions", sum(map(len, absent.values())), "regions")
                 for progress in connected.stream(_drawn, jobs):
                     made += progress.made
                     refused += progress.refused
+                    if meter:
+                        meter.advance(progress.made + len(progress.refused), {}, {"refused": len(progress.refused)})
         _quarantine(run, set(rows["mask_id"].to_pylist()), refused)
     there = distinct - sum(len(wanted) for wanted in absent.values())
     return Drawn(made, there, {found.mask_id: found.error for found in refused})

@@ -25,16 +25,17 @@ from stages import pairing, verdicts
 from stages.remembering import inherited, remember
 
 STEP = "decisions"
-VERSION = 1
+VERSION = 2
 """Raised when the same votes would give other rows."""
 
 QUEUE, SCREENINGS = "queue", "screenings"
 """The steps that show pages and take in what was said of them, and their tables."""
 
-SCREENING, CONFLICT, AUDIT = "screening", "conflict", "audit"
+SCREENING, CONFLICT, AUDIT, QUALIFICATION = "screening", "conflict", "audit", "qualification"
 """Rounds of the queue. The first two decide."""
 
-RELEASE, DELETE, PRIVATE = "release", "delete", "private"
+RELEASE, DELETE, PRIVATE, UNCERTAIN = "release", "delete", "private", "uncertain"
+KINDS = (RELEASE, DELETE, PRIVATE, UNCERTAIN)
 PEOPLE, EXPERT, SIMULATED = "people", "expert", "simulated"
 """By whom it was decided. The last is an annotator's name as well: a program that answers in place of people."""
 
@@ -55,6 +56,9 @@ class ScreeningConfig(Section):
     """People who must have looked at a pair on its page before the majority decides; an expert's verdict, or one from
     the conflict round, decides at once."""
 
+    fast_seconds: float = Field(0.25, gt=0)
+    """Seconds a tile below which a page counts as too fast: 24 tiles in 6 seconds cannot have been looked at."""
+
     @field_validator("experts")
     @classmethod
     def _persons(cls, names: list[str]) -> list[str]:
@@ -67,7 +71,7 @@ class Made(NamedTuple):
     """What the step came to."""
 
     decisions: Counter[str]
-    """Pairs by decision: release, delete, private."""
+    """Pairs by decision: release, delete, private, uncertain."""
     pending: int
     """Pairs for people, kept by stage 2 or in the queue, that too few have looked at."""
     conflicts: int
@@ -97,14 +101,14 @@ def build(run: Run, config: ScreeningConfig) -> Made:
             remember(run, STEP, config)
             before = _write(run, resolve(run, config), made_of)
     counts = {name.removeprefix("decisions."): count for name, count in before.counts.items()}
-    decisions = Counter({name: counts[name] for name in (RELEASE, DELETE, PRIVATE) if counts[name]})
+    decisions = Counter({name: counts[name] for name in KINDS if counts[name]})
     return Made(decisions, counts["pending"], counts["conflict"], rewritten)
 
 
 def conflicts(run: Run, config: ScreeningConfig | None = None) -> pa.Table:
     """Return the pairs to be shown singly: mask_id, image_id, category, ascending by mask.
 
-    They have tied votes, or nobody who looked was sure. Raises `UserError` as `build` does.
+    They have tied votes, or nobody who looked was sure, and nobody has seen them singly. Raises `UserError` as `build`.
     """
     return resolve(run, inherited(run, STEP, config or ScreeningConfig())).conflicts
 
@@ -126,7 +130,7 @@ def _write(run: Run, found: Resolved, made_of: str) -> Any:
     with run.part(STEP, STEP, STEP) as part:
         part.write(found.decisions)
     by_kind = Counter(found.decisions["decision"].to_pylist())
-    counts = {**{name: by_kind[name] for name in (RELEASE, DELETE, PRIVATE)}, "pending": found.pending}
+    counts = {**{name: by_kind[name] for name in KINDS}, "pending": found.pending}
     numbers = {f"decisions.{name}": count for name, count in {**counts, "conflict": len(found.conflicts)}.items()}
     return run.commit(STEP, STEP, {STEP: part}, fingerprint=made_of, counts=numbers, facts={})
 
@@ -226,7 +230,8 @@ def resolve(run: Run, config: ScreeningConfig) -> Resolved:
     One vote for private is enough: what shows a person is not published on the word of others. Else the keep and
     delete of experts override all others'; and those of the conflict round, where the region was seen large, those of
     the screening round. Of what is left the majority decides, once `config.votes` people have looked. Unsure is no
-    vote. A tie, or nobody sure, is a conflict. A program's votes count only where no person has voted.
+    vote. A tie, or nobody sure, is a conflict; one that the conflict round did not settle is uncertain, and not
+    released: a benchmark has no use for what people cannot tell. A program's votes count only where no person voted.
 
     Raises `UserError` for a time that cannot be read.
     """
@@ -237,9 +242,10 @@ def resolve(run: Run, config: ScreeningConfig) -> Resolved:
     margin, tier = _strongest(given)
     private = given.of("private") > 0
     ripe = (tier > 0) | (given.count(~given.single) >= config.votes)
-    decided = private | (ripe & (margin != 0))
+    uncertain = ripe & (margin == 0) & (given.count(given.single) > 0)
+    decided = private | uncertain | (ripe & (margin != 0))
     undecided = ~decided & ~ripe & _for_people(run, pairs)
-    decision = np.where(private, PRIVATE, np.where(margin > 0, RELEASE, DELETE))
+    decision = np.select([private, uncertain, margin > 0], [PRIVATE, UNCERTAIN, RELEASE], DELETE)
     expert = np.where(private, given.of("private", given.expert) > 0, tier > 1)
     by = np.where(expert, EXPERT, np.where(given.by_person, PEOPLE, SIMULATED))
     tallies = {name: given.of(name) for name in ("keep", "delete", "private", "unsure")}

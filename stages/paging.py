@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import files
 from stages.head_tail import TAIL
-from stages.requests import Ids
+from stages.requests import Ids, request_ids
 from stages.sampling import stable_hash
 
 GOLD, KEEP, DELETE = "gold", "keep", "delete"
@@ -105,6 +105,11 @@ def paged(rows: pa.Table, golds: pa.Table, tail: set[str], sheet: Sheet) -> pa.T
 def page_id(round_name: str, rows: Sequence[tuple[int, str]]) -> str:
     """Return a hash of 64 bits of a round and the (mask_id, category) of a page's tiles in their places."""
     return files.sha256(msgspec.json.encode([round_name, rows]))[:16]
+
+
+def keys(table: pa.Table) -> Ids:
+    """Return a hash of mask and category for each row of a table that has both, shape (rows,)."""
+    return request_ids(table["mask_id"].to_numpy(), table["category"], "pair")
 
 
 def _plain(table: pa.Table, given: dict[str, object]) -> pa.Table:

@@ -21,22 +21,19 @@ from pipeline import embeddings, files, tables
 from pipeline.config import Section
 from pipeline.errors import UsageError
 from pipeline.run import Run
-from stages import category_review, coarse, crops, head_tail, pairing, requests, verdicts, verification_settings
-from stages.paging import DELETE, KEEP, Sheet, paged
+from stages import category_review, coarse, crops, gold, head_tail, pairing, verdicts
+from stages.decisions import SCREENING
+from stages.paging import Sheet, keys, paged
 from stages.remembering import inherited, remember
-from stages.requests import Ids
 from stages.sampling import stable_hash, within
 
 STEP = "queue"
-SCREENING = "screening"
 
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 Floats = npt.NDArray[np.float64]
 
 _DISAGREEMENT = {"same": 0.0, "synonym": 0.0, "only-one": 0.25, "related": 0.5, "different": 1.0}
 """How far the namers differ; a mask that one alone has named lies between those who agree and those who do not."""
-
-_AGREED = 2  # people, and none against, after whom a kept pair may test others
 
 
 class QueueConfig(Section):
@@ -76,16 +73,12 @@ def build(run: Run, config: QueueConfig, embed: Embed = embeddings.embed) -> Mad
     wanted = selected(run, config)  # before the lock, which would make a folder of a path that was mistyped
     with run.lock(STEP):
         remember(run, STEP, config)
-        found = _new(run, wanted)
+        found = new(run, wanted, SCREENING)
         if not found.num_rows:
             return Made(0, Counter())
         sheet = Sheet(SCREENING, "page", config.tiles, config.gold_share, config.seed)
         tail = {name for name, (_, band) in head_tail.of_categories(run).items() if band == head_tail.TAIL}
-        rows = paged(_ordered(found, embed), _golds(run), tail, sheet)
-        names = [name for name in crops.names(run, rows["mask_id"].to_numpy(), "page") if name is not None]
-        for column in crops.Names._fields:
-            rows = rows.append_column(column, pa.array([getattr(name, column) for name in names], pa.string()))
-        return _append(run, rows)
+        return append(run, paged(ordered(found, embed), gold.known(run), tail, sheet))
 
 
 def selected(run: Run, config: QueueConfig) -> pa.Table:
@@ -143,38 +136,34 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def _new(run: Run, found: pa.Table) -> pa.Table:
-    """Return the pairs that the round does not have."""
-    queued = run.dataset("queue", STEP).to_table(
-        columns=["mask_id", "category"],
-        filter=(pc.field("round").cast(pa.string()) == SCREENING) & pc.field("gold").is_null(),
-    )
-    return _in_run(run, found.filter(pa.array(~np.isin(_keys(found), _keys(queued)))))
-
-
-def _in_run(run: Run, table: pa.Table) -> pa.Table:
-    """Leave out masks that the run no longer has: nothing could be shown of them."""
+def new(run: Run, found: pa.Table, round_name: str) -> pa.Table:
+    """Return the pairs that a round does not have, of masks that the run has: of others nothing could be shown."""
+    asked = (pc.field("round").cast(pa.string()) == round_name) & pc.field("gold").is_null()
+    queued = run.dataset("queue", STEP).to_table(columns=["mask_id", "category"], filter=asked)
     masks = run.dataset("masks").to_table(columns=["mask_id"])["mask_id"]
-    return table.filter(pc.is_in(table["mask_id"], masks))
+    unseen = pa.array(~np.isin(keys(found), keys(queued)))
+    return found.filter(pc.and_(pc.is_in(found["mask_id"], masks), unseen))
 
 
-def _keys(table: pa.Table) -> Ids:
-    return requests.request_ids(table["mask_id"].to_numpy(), table["category"], SCREENING)
-
-
-def _append(run: Run, rows: pa.Table) -> Made:
+def append(run: Run, rows: pa.Table) -> Made:
+    """Add pages, as `paging.paged` makes them, to the queue; for the holder of its lock."""
+    if not rows.num_rows:
+        return Made(0, Counter())
+    names = [name for name in crops.names(run, rows["mask_id"].to_numpy(), rows["view"][0].as_py()) if name is not None]
+    for column in crops.Names._fields:
+        rows = rows.append_column(column, pa.array([getattr(name, column) for name in names], pa.string()))
     run.sweep(STEP, ["queue"])
     key = run.next_key(STEP)
     with run.part(STEP, "queue", key) as part:
         part.write(rows.select([field.name for field in tables.SCHEMAS["queue"]]))
     pages, why = pc.count_distinct(rows["page_id"]).as_py(), Counter(rows["why"].to_pylist())
     counts = {"queue.pages": pages, **{f"queue.{name}": count for name, count in sorted(why.items())}}
-    made = files.sha256(_keys(rows).tobytes())[:16]
+    made = files.sha256(keys(rows).tobytes())[:16]
     run.commit(STEP, key, {"queue": part}, fingerprint=made, counts=counts, facts={})
     return Made(pages, why)
 
 
-def _ordered(found: pa.Table, embed: Embed) -> pa.Table:
+def ordered(found: pa.Table, embed: Embed) -> pa.Table:
     """Sort by band, place in the coarse tree and category, so that like follows like; within a category worst first."""
     tree = coarse.load(category_review.TREE)
     order = {group: place for place, group in enumerate(tree.groups)}
@@ -185,37 +174,6 @@ def _ordered(found: pa.Table, embed: Embed) -> pa.Table:
     tail = np.array(found["band"].to_pylist(), np.str_) == head_tail.TAIL
     worst = np.lexsort((found["mask_id"].to_numpy(), -found["error"].to_numpy(), rank, tail))
     return found.take(pa.array(worst))
-
-
-# --- known answers ----------------------------------------------------------------------------------------
-
-
-def _golds(run: Run) -> pa.Table:
-    """Return mask_id, image_id, category and gold of what is known: names the model refused, and agreed keeps.
-
-    A wrong name is a control of stage 2: chosen as wrong by tables, WordNet and embeddings, and answered "no".
-    """
-    columns = ["mask_id", "image_id", "category"]
-    role, outcome = (pc.field(name).cast(pa.string()) for name in ("role", "outcome"))
-    wrong = run.dataset("checks", verification_settings.STEP).to_table(
-        columns=columns, filter=(role == requests.CONTROL) & (outcome == "no")
-    )
-    pairs = run.dataset("pairs", pairing.STEP).to_table(columns=["mask_id", "category"])
-    wrong = wrong.filter(pa.array(~np.isin(_keys(wrong), _keys(pairs))))  # a name may have become the mask's own
-    against = pc.field("delete") + pc.field("private") + pc.field("unsure")
-    people = pc.field("by").cast(pa.string()).isin(["people", "expert"])
-    right = run.dataset("decisions").to_table(
-        columns=columns,
-        filter=(pc.field("decision").cast(pa.string()) == "release")
-        & people
-        & (pc.field("keep") >= _AGREED)
-        & (against == 0),
-    )
-    known = [
-        table.append_column("gold", pa.array([said] * table.num_rows, pa.string()))
-        for table, said in ((wrong, DELETE), (right, KEEP))
-    ]
-    return _in_run(run, pa.concat_tables(known)).combine_chunks()
 
 
 # --- pages ------------------------------------------------------------------------------------------------

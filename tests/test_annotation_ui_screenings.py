@@ -20,6 +20,7 @@ from pipeline.run import Run
 
 pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first start, come before the first test
 TILES = 6
+LOOKS = {"screening": 1}
 HEADING = ("chair", "furniture", "a seat for one person", ("stool", "bench"))
 
 
@@ -60,7 +61,7 @@ class Screening:
     def send(self, missing: frozenset[int] = frozenset()) -> projects.Sent:
         ids = {row["page_id"] for row in self.run.dataset("queue").to_table().to_pylist()}
         with self.site.client() as there:
-            return projects.send(self.run, there, self.site.server.folder, dict.fromkeys(ids, HEADING), missing, 1)
+            return projects.send(self.run, there, self.site.server.folder, dict.fromkeys(ids, HEADING), missing, LOOKS)
 
     def fetch(self) -> Fetched:
         with self.site.client() as there:

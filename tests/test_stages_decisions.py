@@ -60,8 +60,12 @@ def screening(run: Run, masks: Sequence[int], said: Sequence[Row]) -> None:
         ([vote(1, "eve", "keep"), vote(1, "fay", "delete"), vote(1, "a", "keep")], BOTH, "conflict"),
         # the single view outranks the page
         ([vote(1, "a", "keep"), vote(1, "b", "keep"), single(1, "c", "delete")], {}, ("delete", "people", 2, 1, 0, 0)),
-        ([vote(1, "a", "keep"), vote(1, "b", "delete"), single(1, "c", "unsure")], {}, "conflict"),
-        ([vote(1, "a", "keep"), single(1, "b", "keep"), single(1, "c", "delete")], {}, "conflict"),
+        ([vote(1, "a", "keep"), vote(1, "b", "delete"), single(1, "c", "unsure")], {},
+         ("uncertain", "people", 1, 1, 0, 1)),
+        ([vote(1, "a", "keep"), single(1, "b", "keep"), single(1, "c", "delete")], {},
+         ("uncertain", "people", 2, 1, 0, 0)),
+        ([vote(1, "a", "unsure"), single(1, "b", "unsure"), single(1, "eve", "keep")], EVE,
+         ("release", "expert", 1, 0, 0, 2)),
         # a program
         ([vote(1, "simulated", "delete")], {}, ("delete", "simulated", 0, 1, 0, 0)),
         ([vote(1, "simulated", "private"), vote(1, "ann", "keep")], {}, ("release", "people", 1, 0, 0, 0)),

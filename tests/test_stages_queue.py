@@ -199,14 +199,18 @@ def test_known_answers_are_mixed_in_at_the_set_rate(run: Run, ids: list[int]) ->
     assert sorted(shown) == ids
 
 
-def test_what_people_agreed_to_keep_tests_others(run: Run, ids: list[int]) -> None:
+def test_what_people_agreed_on_tests_others(run: Run, ids: list[int]) -> None:
     judge(run, *(tail(mask_id, "emu") for mask_id in ids[:100]))
     votes = {"image_id": 1, "category": "emu", "decision": "release", "keep": 3, "delete": 0, "private": 0, "unsure": 0}
     agreed: dict[int, Row] = {
         ids[150]: {"by": "people"},
         ids[151]: {"by": "simulated"},
         ids[152]: {"by": "people", "keep": 1},
-        ids[153]: {"by": "expert", "delete": 1},
+        ids[153]: {"by": "people", "delete": 1},
+        ids[154]: {"by": "expert", "keep": 1, "delete": 1},
+        ids[155]: {"by": "expert", "decision": "delete", "keep": 0, "delete": 1},
+        ids[156]: {"by": "people", "decision": "delete", "keep": 0, "delete": 3},
+        ids[157]: {"by": "expert", "decision": "uncertain"},
     }
     commit(run, decisions=[{**votes, "mask_id": mask_id, **said} for mask_id, said in agreed.items()])
     with run.part("bands", "bands", "bands") as part:
@@ -214,7 +218,7 @@ def test_what_people_agreed_to_keep_tests_others(run: Run, ids: list[int]) -> No
     run.commit("bands", "bands", {"bands": part}, fingerprint="f", counts={}, facts={})
     queue.build(run, QueueConfig(gold_share=0.25), embed)
     gold = {(row["mask_id"], row["gold"]) for row in queued(run) if row["gold"]}
-    assert gold == {(ids[150], "keep")}  # the same on every page
+    assert gold == {(ids[150], "keep"), (ids[154], "keep"), (ids[155], "delete")}  # the same on every page
     assert len(paged(run)[0]) == 24  # filled up where there is too little gold
 
 

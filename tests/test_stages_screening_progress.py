@@ -9,8 +9,9 @@ from sa1b_shards import commit, rows
 from screened_runs import shown, vote
 
 from pipeline.run import Run
-from stages import simulated_screening
-from stages.screening_progress import measure
+from stages import decisions, simulated_screening
+from stages.decisions import ScreeningConfig
+from stages.screening_progress import Round, measure
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def screened(run: Run) -> Run:
 
 def test_the_latest_answer_counts_and_gold_does_not(screened: Run) -> None:
     found = measure(screened)
-    assert (found.pages, found.done, found.annotators, found.simulated) == (3, 2, 2, 0)
+    assert found.rounds == {"screening": Round(pages=3, done=2, looks=1)}
+    assert (found.left, found.annotators, found.simulated) == (1, 2, 0)
     assert found.verdicts == {"keep": 1 + 4, "delete": 2, "unsure": 3}
     assert found.error_rate == pytest.approx(2 / 7)
     assert (found.page_seconds, found.seconds) == (5.0, 10 / 8)
@@ -40,8 +42,26 @@ def test_the_latest_answer_counts_and_gold_does_not(screened: Run) -> None:
 def test_nothing_answered(run: Run) -> None:
     commit(run, queue=[shown(1000)])
     found = measure(run)
-    assert (found.pages, found.done, found.verdicts) == (1, 0, {})
+    assert (found.rounds, found.verdicts) == ({"screening": Round(1, 0, 1)}, {})
     assert (found.error_rate, found.seconds, found.hours_left) == (None, None, None)
+
+
+def test_every_round_is_done_when_as_many_have_looked_as_have_to(screened: Run) -> None:
+    commit(screened, queue=[shown(1, page_id="c", round="conflict", view="single", why="conflict")])
+    commit(screened, queue=[shown(2, page_id="q", round="qualification", gold="keep")])
+    commit(screened, queue=[shown(3, page_id="u", round="audit", view="single", why="kept")])
+    commit(screened, screenings=[vote(2, name, "keep", page_id="q", round="qualification") for name in ("a-1", "a-2")])
+    decisions.build(screened, ScreeningConfig(votes=2))
+    found = measure(screened)
+    assert found.rounds == {
+        "screening": Round(pages=3, done=1, looks=3),
+        "conflict": Round(1, 0, 1),
+        "audit": Round(1, 0, 1),
+        "qualification": Round(1, 1, 0),
+    }
+    assert found.left == 3
+    assert found.verdicts == {"keep": 5, "delete": 2, "unsure": 3}  # the qualification decides nothing
+    assert found.hours_left == pytest.approx(4 * 5 / 3600)
 
 
 def test_simulated_verdicts_are_marked_given_once_and_not_counted_as_peoples(screened: Run) -> None:
@@ -53,5 +73,5 @@ def test_simulated_verdicts_are_marked_given_once_and_not_counted_as_peoples(scr
     (gold,) = (row for row in made if row["mask_id"] == 1003)
     assert gold["verdict"] == "delete"
     found = measure(screened)
-    assert (found.simulated, found.done, found.annotators) == (12, 3, 2)
+    assert (found.simulated, found.left, found.annotators) == (12, 0, 2)
     assert found.verdicts == {"keep": 5, "delete": 2, "unsure": 3}

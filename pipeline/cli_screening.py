@@ -1,0 +1,99 @@
+"""What people have done, on the terminal: how far they are, and the report of annotators and audit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pipeline.console import out, tell
+
+
+def show_progress(run: Any, before: Any = None) -> Any:
+    """Print how far people are, unless that is as it was `before`; return it."""
+    from stages import screening_progress
+
+    found = screening_progress.measure(run)
+    if found == before:
+        return found
+    for name, pages in found.rounds.items():
+        tell(f"{name}: {pages.done:,} of {pages.pages:,} pages")
+    verdicts = ", ".join(f"{count:,} {name}" for name, count in sorted(found.verdicts.items())) or "none yet"
+    wrong = "" if found.error_rate is None else f"; {found.error_rate:.1%} wrong"
+    tell(f"verdicts of {found.annotators} people: {verdicts}{wrong}")
+    if found.simulated:
+        tell(f"[bold]simulated[/]: {found.simulated:,} verdicts, given by nobody")
+    if found.hours_left is not None and found.seconds is not None:
+        tell(f"{found.seconds:.2f} s per region; about {found.hours_left:,.1f} hours of one person are left")
+    if found.left:
+        tell(f"{found.left:,} pages are left")
+    return found
+
+
+def show_report(run: Any, server: Any) -> None:
+    """Print annotators, agreement and audit; with a server, who the pseudonyms are, which is stored nowhere."""
+    from stages import screening_report
+
+    report = screening_report.measure(run)
+    show_progress(run)
+    _annotators(report.annotators, _who(server))
+    alpha = report.alpha
+    if alpha.pairs:
+        tell(f"agreement: Krippendorff's alpha {_number(alpha.value)}, on {alpha.pairs:,} pairs judged by several")
+    for two in report.pairwise:
+        tell(f"  {two.one} and {two.other}: kappa {_number(two.kappa)}, the same on {two.same:.1%} of {two.pairs:,}")
+    _audit(run, report.audit)
+    tell(f"files: {run.folder.uri}/{screening_report.JSON}, {screening_report.CSV}")
+
+
+def _who(server: Any) -> dict[str, str]:
+    """Return the addresses of the server's users, by pseudonym."""
+    if server is None:
+        return {}
+    from annotation_ui.screenings import annotator
+
+    with server.client() as client:
+        return {annotator(server.url, user): email for user, email in client.users().items()}
+
+
+def _annotators(found: list[Any], who: dict[str, str]) -> None:
+    from rich.table import Table
+
+    if not found:
+        tell("annotators: none yet")
+        return
+    names = ["annotator", *(["who"] if who else []), "pages", "hours", "too fast"]
+    table = Table(*names, "qualification", "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
+    for one in found:
+        cells = [one.annotator, *([who.get(one.annotator, "")] if who else [])]
+        cells += [f"{one.pages:,}", f"{one.hours:.2f}", f"{one.fast:,}", _share(one.qualification)]
+        cells += [_share(one.gold.recall), _share(one.gold.false_delete)] if one.gold else ["–", "–"]
+        table.add_row(*cells, _share(one.missed.wrong) if one.missed else "–")
+    out.print(table, highlight=False, markup=False)
+    tell("Shares with limits of 95 %. Wrong found, right deleted: of tiles whose answer is known. Overlooked: of pages")
+    tell("that somebody kept whole, the share of regions that the audit finds wrong.")
+
+
+def _audit(run: Any, found: Any) -> None:
+    from rich.table import Table
+
+    if found is None:
+        tell("audit: none yet; how precise the release is, is not known. rr7k stage-3 export --audit draws a sample")
+        return
+    table = Table("audit", "right", "judged", "looks to halve the limits", "", box=None, pad_edge=False)
+    for name, stratum in {"overall": found.overall, **found.strata}.items():
+        looks = f"{stratum.more:,} more"
+        table.add_row(name, _share(stratum.right), f"{stratum.right.observations:,}", looks, "closed" * stratum.closed)
+    out.print(table, highlight=False, markup=False)
+    tell(f"{found.waiting:,} of the sample wait for somebody who did not screen them; {found.unresolved:,} unresolved")
+    if found.simulated:
+        tell(f"[bold]simulated[/]: {found.simulated:,} of these are by nobody, so the audit says nothing of real pairs")
+
+
+def _share(found: Any) -> str:
+    if not found.observations:
+        return "–"
+    return f"{found.value:.1%} ({found.lower:.1%} to {found.upper:.1%})"
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.2f}"
