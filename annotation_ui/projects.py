@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import msgspec
+
 from annotation_ui import screens
 from annotation_ui.client import Client, ProjectSettings
 from annotation_ui.screens import Page, Tile
@@ -16,6 +18,7 @@ from pipeline import files
 from pipeline.run import Run
 
 STEP = "queue"
+TASKS = "tasks"
 
 PAGES = 5000
 """Pages per project: 8,000 of 24 tiles were tried, with a next page in 0.15 s (label_studio.md §2)."""
@@ -78,18 +81,37 @@ def send(
     `served` is the folder of crops as the server names it, `headings` what is above each page, `missing` the masks
     without a picture, which are left out; `looks` is how many people see a page, by round. Raises `UserError`.
     """
-    rows = _by_page(run)
     sent = Sent({}, 0)
-    for batch in batches(run):
+    for batch, tasks in _tasks(run, headings, missing):
         config, people = screens.label_config(f"{batch.view}_view"), looks[batch.round]
         settings = ProjectSettings(batch.title, config, screens.guideline(), people)
         project = client.project(settings)
         client.serve(project, served)
-        pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)
-        make = screens.page_task if batch.view == "page" else screens.single_task
-        stored = client.send(project, (make(page) for page in pages if page.tiles))
+        stored = client.send(project, tasks)
         sent = Sent(sent.projects | {batch.title: project}, sent.pages + stored)
     return sent
+
+
+def write(run: Run, headings: Mapping[str, Heading], missing: frozenset[int]) -> list[str]:
+    """Write what `send` would send, a file of tasks for every project; return the files, in the run's folder `tasks`.
+
+    They are JSON as Label Studio imports it; the pictures' addresses are those below the folder it serves.
+    """
+    folder = run.folder.sub(TASKS)
+    for batch, tasks in _tasks(run, headings, missing):
+        folder.replace(f"{batch.title}.json", msgspec.json.encode(list(tasks)))
+    return folder.names(".json")
+
+
+def _tasks(
+    run: Run, headings: Mapping[str, Heading], missing: frozenset[int]
+) -> Iterator[tuple[Batch, Iterator[dict[str, Any]]]]:
+    """Yield every project with its tasks; pages without any picture are left out."""
+    rows = _by_page(run)
+    for batch in batches(run):
+        pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)
+        make = screens.page_task if batch.view == "page" else screens.single_task
+        yield batch, (make(page) for page in pages if page.tiles)
 
 
 def uid(mask_id: int, place: int) -> str:

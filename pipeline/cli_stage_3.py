@@ -134,18 +134,22 @@ def prepare(run: Any, settings: Any, extra: Extra = NOTHING) -> int:
 
 def send(run: Any, settings: Any, server: Any) -> None:
     """Draw what is queued, and send the pages that the server does not have."""
-    missing = draw(run, settings)
-    if server is None:
-        tell(f"no server is named: rr7k annotate --run {run.folder.uri} starts one, or set LABEL_STUDIO_URL")
-        return
     from annotation_ui import projects
     from stages import decisions, headings, queue, screening_progress
     from stages.remembering import inherited
 
-    with err.status("sending pages"), server.client() as client:
+    missing = draw(run, settings)
+    with err.status("writing what stands above the pages"):
         pages = queue.pages(run)
         above = dict(zip((page.page_id for page in pages), headings.headings(run, pages), strict=True))
-        looks = screening_progress.looks(inherited(run, decisions.STEP, settings.screening))
+    if server is None:
+        written = projects.write(run, above, missing)
+        tell(f"tasks: {len(written):,} files in {run.folder.uri}/{projects.TASKS}. No server is named; start one with:")
+        tell(f"  rr7k annotate --run {run.folder.uri}")
+        tell("or set LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN, and give this command again.")
+        return
+    looks = screening_progress.looks(inherited(run, decisions.STEP, settings.screening))
+    with err.status("sending pages"), server.client() as client:
         sent = projects.send(run, client, server.served, above, missing, looks)
     if sent.pages:
         tell(f"{server.url}: {sent.pages:,} pages sent, to {len(sent.projects):,} projects")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -96,6 +97,9 @@ def screened(run: Run, call: Callable[..., tuple[int, str]]) -> None:
     queued = rows(run, "queue", "page_id")
     assert {row["mask_id"] for row in rows(run, "verdicts") if row["kept"]} <= {row["mask_id"] for row in queued}
     assert all((Path(run.folder.path, "crops") / row["crop"]).is_file() for row in queued)
+    (tasks,) = Path(run.folder.path, "tasks").iterdir()
+    written = {task["data"]["page_id"] for task in json.loads(tasks.read_text())}
+    assert written == {row["page_id"] for row in queued}
     code, text = call("stage-3", "import", "--run", run.folder.path, "--simulate")
     assert (code, "given by nobody" in text) == (0, True)
     assert {row["by"] for row in rows(run, "decisions")} == {"simulated"}
