@@ -45,13 +45,14 @@ demo: .venv/.installed ## from nothing to checked pairs of mask and category, on
 	$(BIN)/rr7k stage-2 --explain --run runs/demo
 	$(BIN)/rr7k show verdicts --run runs/demo
 	$(BIN)/rr7k stage-3 --run runs/demo --simulate
+	$(BIN)/rr7k show screenings --run runs/demo
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
 	@echo "Embedded as well: the check, by the same classifier that gave the names, so it drops next to nothing."
 	@echo "Simulated: the screening, by an annotator of that name; make annotate opens the real page."
 	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
-	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, mask-sizes.png, frequencies.png,"
+	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, screenings.html, mask-sizes.png, frequencies.png,"
 	@echo "  head-tail.png; .venv/bin/rr7k status --run runs/demo"
 	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b, then make stage-2 RUN=runs/mine"
 

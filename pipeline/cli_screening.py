@@ -62,15 +62,17 @@ def _annotators(found: list[Any], who: dict[str, str]) -> None:
         tell("annotators: none yet")
         return
     names = ["annotator", *(["who"] if who else []), "pages", "hours", "too fast"]
-    table = Table(*names, "qualification", "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
+    table = Table(*names, "qualified", "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
     for one in found:
         cells = [one.annotator, *([who.get(one.annotator, "")] if who else [])]
         cells += [f"{one.pages:,}", f"{one.hours:.2f}", f"{one.fast:,}", _share(one.qualification)]
         cells += [_share(one.gold.recall), _share(one.gold.false_delete)] if one.gold else ["–", "–"]
         table.add_row(*cells, _share(one.missed.wrong) if one.missed else "–")
     out.print(table, highlight=False, markup=False)
-    tell("Shares with limits of 95 %. Wrong found, right deleted: of tiles whose answer is known. Overlooked: of pages")
-    tell("that somebody kept whole, the share of regions that the audit finds wrong.")
+    tell(
+        "In brackets limits of 95 %. Qualified: right answers in the qualification round. Wrong found, right deleted: "
+        "of tiles whose answer is known. Overlooked: of pages kept whole, the share that the audit finds wrong."
+    )
 
 
 def _audit(run: Any, found: Any) -> None:
@@ -92,7 +94,7 @@ def _audit(run: Any, found: Any) -> None:
 def _share(found: Any) -> str:
     if not found.observations:
         return "–"
-    return f"{found.value:.1%} ({found.lower:.1%} to {found.upper:.1%})"
+    return f"{found.value:.1%} ({100 * found.lower:.0f}–{100 * found.upper:.0f})"
 
 
 def _number(value: float) -> str:
