@@ -1,1 +1,5 @@
-"""The released benchmark: importers, release, metrics, scores, report (not built yet)."""
+"""The benchmark: releases that explain themselves, and scores on them."""
+
+from benchmark.dataset import load
+
+__all__ = ["load"]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import cli_annotate, cli_categories, cli_stage_1, cli_stage_2, cli_stage_3
+from pipeline import cli_annotate, cli_categories, cli_release, cli_stage_1, cli_stage_2, cli_stage_3
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
 from pipeline.cli_screening import show_progress
@@ -103,6 +103,9 @@ app.command("stage-1")(cli_stage_1.stage_1)
 app.command("stage-2")(cli_stage_2.stage_2)
 app.command("stage-3")(cli_stage_3.stage_3)
 app.command("annotate")(cli_annotate.annotate)
+app.add_typer(cli_release.app, name="release")
+app.command("hydrate")(cli_release.hydrate)
+app.command("export")(cli_release.export)
 
 
 @app.command()

@@ -115,9 +115,13 @@ def conflicts(run: Run, config: ScreeningConfig | None = None) -> pa.Table:
 
 def made_from(run: Run, config: ScreeningConfig) -> str:
     """Return the hash of all that the decisions depend on, as it is now."""
-    sources = (("pairs", pairing.STEP), ("verdicts", verdicts.STEP), (QUEUE, QUEUE), (SCREENINGS, SCREENINGS))
-    parts = [run.parts(table, step) for table, step in sources]
-    return files.sha256(msgspec.json.encode([VERSION, parts, config.model_dump()]))[:16]
+    return files.sha256(msgspec.json.encode([VERSION, _sources(run), config.model_dump()]))[:16]
+
+
+def _sources(run: Run) -> dict[str, list[str]]:
+    """Return the files that the decisions are made of, by table."""
+    steps = {"pairs": pairing.STEP, "verdicts": verdicts.STEP, QUEUE: QUEUE, SCREENINGS: SCREENINGS}
+    return {table: run.parts(table, step) for table, step in steps.items()}
 
 
 def current(run: Run) -> bool:
@@ -132,7 +136,8 @@ def _write(run: Run, found: Resolved, made_of: str) -> Any:
     by_kind = Counter(found.decisions["decision"].to_pylist())
     counts = {**{name: by_kind[name] for name in KINDS}, "pending": found.pending}
     numbers = {f"decisions.{name}": count for name, count in {**counts, "conflict": len(found.conflicts)}.items()}
-    return run.commit(STEP, STEP, {STEP: part}, fingerprint=made_of, counts=numbers, facts={})
+    facts = {"made_of": _sources(run)}  # for whoever builds on the decisions without this module
+    return run.commit(STEP, STEP, {STEP: part}, fingerprint=made_of, counts=numbers, facts=facts)
 
 
 # --- reading votes ---
