@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import cli_annotate, cli_categories, cli_release, cli_stage_1, cli_stage_2, cli_stage_3
+from pipeline import cli_annotate, cli_categories, cli_import, cli_release, cli_stage_1, cli_stage_2, cli_stage_3
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
 from pipeline.cli_screening import show_progress
@@ -106,6 +106,7 @@ app.command("annotate")(cli_annotate.annotate)
 app.add_typer(cli_release.app, name="release")
 app.command("hydrate")(cli_release.hydrate)
 app.command("export")(cli_release.export)
+app.command("import", help=cli_import.HELP)(cli_import.import_data)
 
 
 @app.command()
