@@ -89,6 +89,7 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.importing
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
 
 clean: ## forget the environment and the demo
 	rm -rf .venv sample-data runs/demo

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,6 +44,7 @@ class WordNet:
         self._data = {"n": (folder / "data.noun").read_bytes(), "a": (folder / "data.adj").read_bytes()}
         self._synset = lru_cache(1 << 18)(self._read)
         self._above = lru_cache(1 << 17)(self._climb)
+        self._steps = lru_cache(1 << 17)(self._count_steps)
 
     def senses(self, name: str) -> tuple[int, ...]:
         """Return the noun senses of a normalised name, by frequency; of its singular where it has none."""
@@ -123,9 +124,25 @@ class WordNet:
             for symbol, target, _, _ in self._synset("n", sense).pointers
         )
 
+    def steps_up(self, senses: Iterable[int]) -> dict[int, int]:
+        """Return what lies above noun senses with the fewest links to it; themselves with 0."""
+        found: dict[int, int] = {}
+        for sense in senses:
+            _lower(found, self._steps(sense), 0)
+        return found
+
+    def _count_steps(self, sense: int) -> dict[int, int]:
+        found = {sense: 0}
+        for target in self._over(sense):
+            _lower(found, self._steps(target), 1)
+        return found
+
+    def _over(self, sense: int) -> Iterator[int]:
+        return (target for symbol, target, _, _ in self._synset("n", sense).pointers if symbol in ("@", "@i"))
+
     def _climb(self, sense: int) -> frozenset[int]:
         """Return all that lies above a sense."""
-        above = {target for symbol, target, _, _ in self._synset("n", sense).pointers if symbol in ("@", "@i")}
+        above = set(self._over(sense))
         return frozenset(above.union(*(self._above(target) for target in above)))
 
     def _read(self, pos: str, offset: int) -> _Synset:
@@ -160,6 +177,13 @@ def open_wordnet() -> WordNet | None:
         return WordNet(folder)
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{folder}: not WordNet's files ({error}). Delete the folder and run: make wordnet") from error
+
+
+def _lower(found: dict[int, int], steps: dict[int, int], more: int) -> None:
+    """Take over the steps, each `more`, that are fewer than those found."""
+    for sense, count in steps.items():
+        if found.get(sense, count + more) >= count + more:
+            found[sense] = count + more
 
 
 def _lemma(name: str) -> str:

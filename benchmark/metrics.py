@@ -1,0 +1,95 @@
+"""The numbers of a score, from single texts to averages. Pure functions, each with where its definition is from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.wordnet import WordNet
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Steps(NamedTuple):
+    """How far two names are from each other in WordNet's tree, in links between a noun and the next more general."""
+
+    up: int
+    """From the true name up to the nearest noun above both."""
+    down: int
+    """From there down to the predicted one."""
+
+    @property
+    def relation(self) -> str:
+        """Say what the prediction is to the true name."""
+        if not self.up:
+            return "too specific" if self.down else "same"
+        return "other" if self.down else "too general"
+
+
+def semantic_iou(prediction: str, truth: str, both_empty: float | None = 0.0) -> float:
+    """Return Semantic IoU, 0 to 1: |A ∩ B| / |A ∪ B| of the two texts' sets of lower-cased words.
+
+    Words are what white space separates, with whatever punctuation they have; a repeated word counts once
+    (wowseg_facts.md A.1; the same formula in all published scorers). Two texts without words get `both_empty`; where
+    that is None, raises `ZeroDivisionError` as those scorers do that have no guard (A.3).
+    """
+    words, wanted = set(prediction.lower().split()), set(truth.lower().split())
+    either = len(words | wanted)
+    if not either and both_empty is not None:
+        return both_empty
+    return len(words & wanted) / either
+
+
+def cosine(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> Floats:
+    """Return Semantic Similarity, -1 to 1, of unit vectors row by row, shapes (N, D) → (N,); not clamped (A.1)."""
+    return np.asarray(np.einsum("nd,nd->n", first, second), np.float64)
+
+
+def micro_mean(values: Floats) -> float:
+    """Return the mean over instances that count (not NaN): what is published (A.1); NaN where there is none."""
+    counted = ~np.isnan(values)
+    return float(values[counted].sum() / counted.sum()) if counted.any() else float("nan")
+
+
+def macro_mean(values: Floats, categories: Ints) -> float:
+    """Return the mean over categories of their micro means, each category weighing the same.
+
+    `categories` numbers the category of each value, from 0. A category in which nothing counts is left out.
+    """
+    counted = ~np.isnan(values)
+    number = np.bincount(categories[counted])
+    total = np.bincount(categories[counted], values[counted])
+    return float((total[number > 0] / number[number > 0]).mean()) if counted.any() else float("nan")
+
+
+class Hierarchy:
+    """WordNet as a measure of how far off a prediction is; what lies above a name is looked up once."""
+
+    def __init__(self, wordnet: WordNet) -> None:
+        self._wordnet = wordnet
+        self._above = lru_cache(1 << 17)(self._look_up)
+
+    def steps(self, truth: str, prediction: str) -> Steps | None:
+        """Return the shortest way from a true name to a predicted one, both normalised; None: no noun that it has.
+
+        The true name is meant in its senses in a picture (`WordNet.pictured`), the predicted one in any. A name that
+        WordNet lacks stands for its longest ending that it has: a red car is a car. The measure is the path length of
+        Rada et al. (IEEE Trans. Systems, Man, and Cybernetics 19, 1989), in its two parts.
+        """
+        wanted, found = self._above(truth, True), self._above(prediction, False)
+        ways = [Steps(wanted[noun], found[noun]) for noun in wanted.keys() & found.keys()]
+        return min(ways, key=lambda way: (sum(way), way)) if ways else None
+
+    def _look_up(self, name: str, pictured: bool) -> dict[int, int]:
+        known = next((end for end in _endings(name) if self._wordnet.senses(end)), "")
+        return self._wordnet.steps_up(self._wordnet.pictured(known) if pictured else self._wordnet.senses(known))
+
+
+def _endings(name: str) -> Iterator[str]:
+    words = name.split()
+    return (" ".join(words[first:]) for first in range(len(words)))
