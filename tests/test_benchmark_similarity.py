@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from benchmark.similarity import Similarity, default_folder
+from benchmark.similarity import Similarity
 from pipeline import embeddings
 from pipeline.errors import UsageError, UserError
 
@@ -35,7 +35,7 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     counting = Counting()
-    monkeypatch.setattr(embeddings, "embed", counting)
+    monkeypatch.setattr(embeddings, "encode", counting)
     return counting
 
 
@@ -89,9 +89,19 @@ def test_no_model_there(tmp_path: Path) -> None:
         Similarity(str(tmp_path))
 
 
+def test_where_nothing_can_be_kept_it_takes_longer_and_no_more(
+    counting: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rr7k").write_text("a file, where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for asked in (2, 4):
+        assert embeddings.embed(["a", "bb", "a"])[:, 0] == pytest.approx(np.cos([1, 2, 1]))
+        assert len(counting.asked) == asked
+
+
 def test_where_vectors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_folder() == Path("/somewhere/rr7k/embeddings")
+    assert embeddings.default_folder() == Path("/somewhere/rr7k/embeddings")
 
 
 def test_the_built_in_model_is_the_one_that_scores_are_defined_by() -> None:
@@ -100,11 +110,13 @@ def test_the_built_in_model_is_the_one_that_scores_are_defined_by() -> None:
 
 def test_many_at_once_are_as_each_alone(tmp_path: Path) -> None:
     texts = ["cat", "a much longer name of a thing in a picture", "", "Traffic Light", "traffic light"]
-    alone = np.concatenate([embeddings.embed([text]) for text in texts])
-    kept = Similarity(folder=tmp_path)
+    alone = np.concatenate([embeddings.encode([text]) for text in texts])
+    kept = embeddings.Vectors(folder=tmp_path)
     for _ in range(2):
-        assert np.abs(kept.vectors(pa.array(texts, pa.large_string())) - alone).max() < 1e-6
-    assert kept.of_pairs(["", "Traffic Light"], ["cat", "traffic light"]) == pytest.approx([0.3564, 1], abs=1e-4)
+        assert np.abs(kept.of(pa.array(texts, pa.large_string())) - alone).max() < 1e-6
+    assert Similarity(folder=tmp_path).of_pairs(["", "Traffic Light"], ["cat", "traffic light"]) == pytest.approx(
+        [0.3564, 1], abs=1e-4
+    )
 
 
 def test_the_scorer_loads_no_model() -> None:
