@@ -88,6 +88,7 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.checks
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.screening
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.importing
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
 

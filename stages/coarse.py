@@ -122,15 +122,15 @@ def assign(
 
 
 def _nearest(names: list[str], tree: Tree, embed: Callable[[Sequence[str]], Vectors]) -> list[Assignment]:
-    labelled = list(tree.places)
+    labelled, groups = list(tree.places), tree.groups
     alike = embed(names) @ embed(labelled).T  # names × labelled names
-    members = [[i for i, name in enumerate(labelled) if tree.places[name] == group] for group in tree.groups]
+    members = [[i for i, name in enumerate(labelled) if tree.places[name] == group] for group in groups]
     scores = np.stack([_mean_of_best(alike[:, places]) for places in members], axis=1)
     found = []
     for row, name in enumerate(names):
         best = int(scores[row].argmax())
         nearest = labelled[max(members[best], key=lambda place: alike[row, place])]
-        found.append(Assignment(name, *tree.groups[best], nearest, float(scores[row, best]), False))
+        found.append(Assignment(name, *groups[best], nearest, float(scores[row, best]), False))
     return found
 
 

@@ -7,6 +7,7 @@ A name is a hash of the mask's numbers and of how it is drawn, so it is known be
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -179,14 +180,17 @@ def _absent(place: Path, rows: pa.Table) -> tuple[int, dict[int, list[Wanted]]]:
     distinct = dict.fromkeys(zip(*columns, strict=True))
     absent: dict[int, list[Wanted]] = {}
     for mask_id, view, crop, raw in distinct:
-        if not (_is_there(place / crop) and _is_there(place / raw)):
+        if not (_is_there(f"{place}/{crop}") and _is_there(f"{place}/{raw}")):
             absent.setdefault(mask_id, []).append(Wanted(view, Names(crop, raw)))
     return len(distinct), absent
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: str) -> bool:
     """Say whether a file was written; after a crash of the machine it may have its name and no content."""
-    return path.is_file() and path.stat().st_size > 0
+    try:
+        return os.stat(path).st_size > 0  # noqa: PTH116 - hundreds of thousands of `Path` take several times as long
+    except FileNotFoundError:
+        return False
 
 
 def _gone(run: Run, absent: Mapping[int, Sequence[Wanted]]) -> list[Refused]:
@@ -254,8 +258,9 @@ def _save(place: Path, found: Names, *pair: Image.Image) -> None:
     """Write both pictures; a file has its name only once it is whole."""
     for name, picture in zip(found, pair, strict=True):
         sink = io.BytesIO()
-        # A line of 3 px would be blurred into its surroundings if colour had half the resolution.
-        picture.save(sink, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+        # A line of 3 px would be blurred into its surroundings if colour had half the resolution. Not optimised: that
+        # saves 3 % of the bytes, and Pillow fails where a noisy picture needs more than a byte a pixel.
+        picture.save(sink, "JPEG", quality=_QUALITY, subsampling=0)
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_DRAFT}")

@@ -76,7 +76,7 @@ def build(
         raise UsageError("--budget-gpu-hours needs to know how many GPUs answer: set namer.gpus.")
     with run.lock(STEP) as lock:
         todo = plan(run, STEP, setting(config, engine), redo=redo)
-        asker = _asker(config, engine)
+        asker = asker_of(STEP, config, engine)
         run.sweep(STEP, asker.tables)
         pieces = limited(todo.pieces, bounds.limit)
         if not pieces:
@@ -106,7 +106,7 @@ def preview(run: Run, config: NamesConfig, engine: EngineConfig, bounds: Bounds)
 def record(tables: Iterator[pa.Table], run: Run, todo: Todo, asker: Asker, watcher: Watcher, bounds: Bounds) -> None:
     """Keep what is answered in `tables` about the masks of `todo`, and commit it every few seconds."""
     ledger, metrics = Ledger(run, todo, asker), StepMetrics(asker.step)
-    left = sum(len(piece.mask_ids) for piece in limited(todo.pieces, bounds.limit))
+    left = min(len(todo.prints), len(todo.prints) if bounds.limit is None else bounds.limit)
     began = time.monotonic()
     try:
         for table in tables:
@@ -130,7 +130,8 @@ def parse(answer: Answer, config: NamesConfig) -> list[read_answers.Parsed]:
     return [read_answers.parse(answer["text"])]
 
 
-def _asker(config: NamesConfig, engine: EngineConfig) -> Asker:
+def asker_of(step: str, config: NamesConfig, engine: EngineConfig) -> Asker:
+    """Return how answers become rows of `names`, when `step` asks for the names of regions."""
     made = setting(config, engine)
 
     def rows(answer: Answer) -> list[dict[str, Any]]:
@@ -152,22 +153,34 @@ def _asker(config: NamesConfig, engine: EngineConfig) -> Asker:
         found = zip(answer["subjects"], parse(answer, config), strict=True)
         return [{**every, "mask_id": m, "outcome": str(p.outcome), "category": p.category} for m, p in found]
 
-    return Asker(STEP, NAMER, "names", rows, config.tries, engine.gpus_used)
+    return Asker(step, NAMER, "names", rows, config.tries, engine.gpus_used)
 
 
 def answers(
     run: Run, pieces: Sequence[Piece], config: NamesConfig, engine: EngineConfig, say: Callable[[str], None]
 ) -> Iterator[pa.Table]:
-    """Yield tables of `ANSWERS` about the masks of `pieces`, once the engine has passed its preflight.
+    """Yield tables of `ANSWERS` about the masks of `pieces`; the rest as in `asked`."""
+    question = region_prompts.question("name", config)
+    render = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, question, engine)
+    yield from asked(pieces, render.__call__, config, engine, say)
+
+
+def asked(
+    pieces: Sequence[Any],
+    render: Callable[[pa.Table], Iterator[pa.Table]],
+    config: NamesConfig,
+    engine: EngineConfig,
+    say: Callable[[str], None],
+) -> Iterator[pa.Table]:
+    """Yield tables of `ANSWERS` to the prompts that `render` makes of `pieces`, once the engine passed its preflight.
 
     Needs a running Ray. Raises `UserError` for an engine that does not work or, unless told to warn, ignores
     pictures.
     """
-    question = region_prompts.question("name", config)
-    test = preflight.of_names(question, config.shown, engine)
-    render = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, question, engine)
-    asked = asking.stream(pieces, test.prompts, render.__call__, engine, decoding(config))
-    yield from test.passed_on(asked, config.preflight, say)
+    test = preflight.of_names(region_prompts.question("name", config), config.shown, engine)
+    yield from test.passed_on(
+        asking.stream(pieces, test.prompts, render, engine, decoding(config)), config.preflight, say
+    )
 
 
 def shards(run: Run) -> dict[str, Shard]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -100,10 +100,20 @@ def quote(run: Run, pieces: Sequence[Piece], task: Task, prompt: RegionPrompt, e
 
     A mask that a piece lists twice is asked about twice.
     """
+    return quote_images(run, (one for piece in pieces for one in _images(run, piece)), task, prompt, engine)
+
+
+def quote_images(
+    run: Run,
+    images: Iterable[tuple[Size, list[region_prompts.BoundingBox]]],
+    task: Task,
+    prompt: RegionPrompt,
+    engine: EngineConfig,
+) -> Quote:
+    """Count the tokens of every prompt about images, given as their size and the boxes of their regions."""
     sums: Counter[str] = Counter()
-    for piece in pieces:
-        for size, boxes in _images(run, piece):
-            sums.update(_image(size, boxes, task.question, prompt, engine))
+    for size, boxes in images:
+        sums.update(_image(size, boxes, task.question, prompt, engine))
     before = spent(run, task.step)
     rate = before.work / before.seconds if before.work and before.seconds else 0.0
     each = before.tokens["generated"] / before.masks if rate else task.generated

@@ -16,7 +16,7 @@ from pipeline.shards import MissingBytesError, Range, Shard, open_shard
 from stages import region_prompts
 from stages.engines.base import PROMPTS, EngineConfig, part
 from stages.prompt_tokens import image_tokens
-from stages.region_prompts import Prompt, RegionPrompt
+from stages.region_prompts import Prompt, Region, RegionPrompt
 
 SHARD_UNREADABLE = "shard-unreadable"
 """The one problem that may be gone by the next run."""
@@ -71,21 +71,28 @@ class Renderer:
     def _prompts(self, photograph: images.Photograph, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         columns = {name: [row[name] for row in group] for name in group[0]}
         about = {"image_id": group[0]["image_id"], "shard": group[0]["shard"]}
-        asked = region_prompts.prompts(photograph, region_prompts.regions(columns), self.question, self.prompt)
-        for number, prompt in enumerate(asked):
-            yield {**about, **self._row(prompt, first=number == 0)}
+        for row in prompt_rows(photograph, region_prompts.regions(columns), self.question, self.prompt, self.engine):
+            yield {**about, **row}
 
-    def _row(self, prompt: Prompt, *, first: bool) -> dict[str, Any]:
-        shared = 0 if first else prompt.shared
-        return {
-            "prompt_id": prompt.mask_ids[0],
-            "subjects": prompt.mask_ids,
-            "parts": [part(piece) for piece in prompt.parts],
-            "image_tokens": image_tokens(prompt.sizes, self.engine),
-            "shared_tokens": image_tokens(prompt.sizes[:shared], self.engine),
-            "problem": None,
-            "reason": None,
-        }
+
+def prompt_rows(
+    photograph: images.Photograph, regions: Sequence[Region], question: str, prompt: RegionPrompt, engine: EngineConfig
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of `PROMPTS`, all but image_id and shard, for every prompt about `regions` of one image."""
+    for number, made in enumerate(region_prompts.prompts(photograph, regions, question, prompt)):
+        yield _row(made, engine, first=number == 0)
+
+
+def _row(prompt: Prompt, engine: EngineConfig, *, first: bool) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.mask_ids[0],
+        "subjects": prompt.mask_ids,
+        "parts": [part(piece) for piece in prompt.parts],
+        "image_tokens": image_tokens(prompt.sizes, engine),
+        "shared_tokens": image_tokens(prompt.sizes[: 0 if first else prompt.shared], engine),
+        "problem": None,
+        "reason": None,
+    }
 
 
 def in_tables(rows: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
@@ -109,14 +116,11 @@ def read_photograph(shard: Shard, mask: Mapping[str, Any]) -> images.Photograph:
 
 def _refused(group: Sequence[dict[str, Any]], reason: str, problem: str) -> Iterator[dict[str, Any]]:
     for mask in group:
-        yield {
-            "prompt_id": mask["mask_id"],
-            "image_id": mask["image_id"],
-            "shard": mask["shard"],
-            "subjects": [mask["mask_id"]],
-            "parts": [],
-            "image_tokens": 0,
-            "shared_tokens": 0,
-            "problem": problem,
-            "reason": reason,
-        }
+        about = {"image_id": mask["image_id"], "shard": mask["shard"]}
+        yield {**about, **refused_row(mask["mask_id"], reason, problem)}
+
+
+def refused_row(subject: int, reason: str, problem: str) -> dict[str, Any]:
+    """Return the row of `PROMPTS`, all but image_id and shard, of what cannot be asked about."""
+    nothing = {"parts": [], "image_tokens": 0, "shared_tokens": 0}
+    return {"prompt_id": subject, "subjects": [subject], **nothing, "problem": problem, "reason": reason}

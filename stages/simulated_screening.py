@@ -28,7 +28,9 @@ def screen(run: Run) -> int:
         done = run.dataset(STEP, STEP).to_table(columns=["page_id", "annotator"]).to_pylist()
         answered = {row["page_id"] for row in done if row["annotator"] == SIMULATED}
         queue = run.dataset("queue", "queue").to_table().to_pylist()
-        rows = [_verdict(row) for row in queue if row["page_id"] not in answered]
+        chances = stable_hash(np.array([row["mask_id"] for row in queue], np.int64), _SEED) / 2**64
+        found = zip(queue, chances.tolist(), strict=True)
+        rows = [_verdict(row, chance) for row, chance in found if row["page_id"] not in answered]
         if rows:
             key = run.next_key(STEP)
             with run.part(STEP, STEP, key) as part:
@@ -39,8 +41,7 @@ def screen(run: Run) -> int:
     return len(rows)
 
 
-def _verdict(row: dict[str, Any]) -> dict[str, Any]:
-    chance = stable_hash(np.array([row["mask_id"]], np.int64), _SEED)[0] / 2**64
+def _verdict(row: dict[str, Any], chance: float) -> dict[str, Any]:
     wrong = row["gold"] == "delete" if row["gold"] else chance < (row["error"] or 0.0)
     return {
         **{name: row[name] for name in ("mask_id", "category", "page_id", "round")},
