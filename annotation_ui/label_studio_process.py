@@ -7,13 +7,35 @@ import os
 import threading
 from typing import Any
 
+_READ_BY_TEMPLATES = "fflag_feat_front_optic_1217_theme_toggle_short"
+
 
 def main() -> None:
     """Serve; the arguments are Label Studio's own."""
     threading.Thread(target=_end_with_our_starter, daemon=True).start()
     server: Any = importlib.import_module("label_studio.server")
     server._get_free_port = lambda port, debug: port  # it would move to the next port when ours is taken
+    set_up = server._setup_env
+
+    def and_ours() -> None:
+        set_up()
+        _send_fewer_flags()
+
+    server._setup_env = and_ours
     server.main()
+
+
+def _send_fewer_flags() -> None:
+    """Send browsers only the feature flags that are off: half of them.
+
+    One that the browser does not know is on. It copies all it knows whenever it looks at one, thousands of times while
+    a page appears: half the flags are a seventh less time.
+    """
+    pages: Any = importlib.import_module("core.context_processors")
+    flags = pages.all_flags
+    pages.all_flags = lambda user: {
+        name: on for name, on in flags(user).items() if on is not True or name == _READ_BY_TEMPLATES
+    }
 
 
 def _end_with_our_starter() -> None:

@@ -4,7 +4,8 @@ It has an environment of its own because its packages clash with ours (numpy bel
 over HTTP only. What is said here of its settings was tried on `VERSION`; our screens rest on its class names.
 
 A data folder holds SQLite's database, the secrets and the log. SQLite is for one annotator, or for pages sent before
-people start: PostgreSQL is what several annotators need (label_studio.md §2).
+people start: PostgreSQL, chosen by DJANGO_DB=default and POSTGRE_HOST, _PORT, _USER, _PASSWORD and _NAME in the
+environment, is what several annotators need (label_studio.md §2).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _SETTINGS = {
     "ENABLE_LEGACY_API_TOKEN": "true",  # heard only when the organisation is made, at the first start
     "LOCAL_FILES_SERVING_ENABLED": "true",
     "EDITOR_KEYMAP": json.dumps({"annotation:submit": {"key": "space", "description": "Submit"}}),
+    "AZURE_MOUNT_FIX": "true",  # SQLite writes ahead (WAL): else an import never ends while three people answer
     "LATEST_VERSION_CHECK": "false",
     "COLLECT_ANALYTICS": "false",
     "SENTRY_DSN": "",
@@ -111,8 +113,8 @@ def start(installed: Path, data_dir: Path, crops_dir: Path, port: int = 0) -> It
     and only to who is logged in. The server ends with the block and with this process, however that ends.
 
     Raises `UsageError` when Label Studio is not installed, the port is taken or `crops_dir` holds more than plain JPEG
-    files; `BusyError` when a server runs on `data_dir` already; `UserError` with the end of the log when it does not
-    come up.
+    files, or the environment names a PostgreSQL by halves; `BusyError` when a server runs on `data_dir` already;
+    `UserError` with the end of the log when it does not come up.
     """
     if not _installed(installed):
         raise UsageError(f"{installed}: no Label Studio {VERSION} there. Install it first.")
@@ -174,7 +176,7 @@ def _environment(keys: Secrets, data_dir: Path, root: Path) -> dict[str, str]:
     }
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     prefixed = {f"LABEL_STUDIO_{name}": value for name, value in settings.items()}
-    return kept | prefixed | {"SECRET_KEY": keys.key}  # the one name that has no prefix
+    return kept | prefixed | server_data.postgresql() | {"SECRET_KEY": keys.key}  # the one name that has no prefix
 
 
 @contextmanager

@@ -5,8 +5,9 @@ What is where can be read off the titles and the pages' ids alone, so a lost run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby, islice, tee
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ TASKS = "tasks"
 PAGES = 5000
 """Pages per project: 8,000 of 24 tiles were tried, with a next page in 0.15 s (label_studio.md §2)."""
 
+_SIMULATED = "simulated"  # an annotator that is no person (stages/decisions.py)
 _NAME, _MARK = 18, 6  # characters of the run's name and of its first page; a title has 50 at most
 _COLUMNS = ("page_id", "place", "view", "round", "mask_id", "category", "crop", "raw")
 
@@ -57,8 +59,8 @@ def batches(run: Run) -> list[Batch]:
     """
     found: dict[tuple[str, str], dict[str, None]] = {}
     for part in sorted(run.commits(STEP).values(), key=lambda commit: commit.key):
-        for row in _rows(run, part.parts["queue"], ("page_id", "view", "round")):
-            found.setdefault((row["round"], row["view"]), {})[row["page_id"]] = None
+        for page_id, view, round_ in _pages(run, part.parts["queue"]):
+            found.setdefault((round_, view), {})[page_id] = None
     mark = next((page_id[:_MARK] for pages in found.values() for page_id in pages), "")
     name = f"{files.base_name(run.folder.uri)[:_NAME]} {mark}"
     return [
@@ -79,15 +81,16 @@ def send(
     """Bring the server's projects up to the queue.
 
     `served` is the folder of crops as the server names it, `headings` what is above each page, `missing` the masks
-    without a picture, which are left out; `looks` is how many people see a page, by round. Raises `UserError`.
+    without a picture, which are left out; `looks` is how many people see a page, by round. What so many have answered,
+    by the run's `screenings`, is not sent again to a server that has lost it. Raises `UserError`.
     """
-    sent = Sent({}, 0)
+    sent, answered = Sent({}, 0), _people(run)
     for batch, tasks in _tasks(run, headings, missing):
         config, people = screens.label_config(f"{batch.view}_view"), looks[batch.round]
         settings = ProjectSettings(batch.title, config, screens.guideline(), people)
         project = client.project(settings)
         client.serve(project, served)
-        stored = client.send(project, tasks)
+        stored = client.send(project, (task for task in tasks if answered[task["meta"]["page_id"]] < people))
         sent = Sent(sent.projects | {batch.title: project}, sent.pages + stored)
     return sent
 
@@ -110,8 +113,24 @@ def _tasks(
     rows = _by_page(run)
     for batch in batches(run):
         pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)
-        make = screens.page_task if batch.view == "page" else screens.single_task
-        yield batch, (make(page) for page in pages if page.tiles)
+        make = _page_tasks if batch.view == "page" else _single_tasks
+        yield batch, make(page for page in pages if page.tiles)
+
+
+def _page_tasks(pages: Iterable[Page]) -> Iterator[dict[str, Any]]:
+    shown, ahead = tee(pages)
+    return map(screens.page_task, shown, chain(islice(ahead, 1, None), [None]))
+
+
+def _single_tasks(pages: Iterable[Page]) -> Iterator[dict[str, Any]]:
+    return map(screens.single_task, pages)
+
+
+def _people(run: Run) -> Counter[str]:
+    """Return how many people have answered each page."""
+    table = run.dataset("screenings").to_table(columns=["page_id", "annotator"]).unify_dictionaries()
+    answered = table.group_by(["page_id", "annotator"]).aggregate([]).to_pylist()
+    return Counter(row["page_id"] for row in answered if row["annotator"] != _SIMULATED)
 
 
 def uid(mask_id: int, place: int) -> str:
@@ -133,9 +152,11 @@ def _by_page(run: Run) -> dict[str, list[dict[str, Any]]]:
     return {page_id: list(rows) for page_id, rows in groupby(table.to_pylist(), key=lambda row: row["page_id"])}
 
 
-def _rows(run: Run, part: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _pages(run: Run, part: str) -> Iterator[tuple[str, str, str]]:
+    """Return page_id, view and round of every page of a part, in their order."""
     import pyarrow.parquet as pq
 
-    folder = run.folder.sub("queue")
-    table = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem, columns=list(columns))
-    yield from table.to_pylist()
+    folder, columns = run.folder.sub("queue"), ["page_id", "view", "round"]
+    table = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem, columns=columns)
+    pages = table.group_by(columns, use_threads=False).aggregate([])  # with threads their order would be lost
+    return zip(*(pages[name].to_pylist() for name in columns), strict=True)

@@ -7,6 +7,7 @@ read is quarantined with its reason and makes no verdict.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from annotation_ui import answers, projects
@@ -18,6 +19,11 @@ from pipeline.run import Run
 STEP = "screenings"
 
 Row = dict[str, Any]
+Version = tuple[int, str, str]
+"""An answer as it was at a time: its id, when it was changed, and where it is."""
+
+_OVERLAP = timedelta(minutes=15)
+"""How much is read twice: an answer is stored some time after the moment that it bears, 47 s were seen."""
 
 
 class Fetched(NamedTuple):
@@ -30,11 +36,12 @@ class Fetched(NamedTuple):
     """Answers that are none."""
 
 
-def fetch(run: Run, client: Client, server: str) -> Fetched:
+def fetch(run: Run, client: Client, *, recent: bool = False) -> Fetched:
     """Add what people answered since the last time to `screenings`; given twice, the second adds nothing.
 
-    `server` is the address, for provenance. Raises `UserError` for a server that cannot be asked, or a project that is
-    gone; what was fetched before is kept.
+    With `recent`, for looking again and again, only pages that changed since a quarter of an hour before the last
+    answer are read; what a server whose clock was turned back hides so, the next whole look finds. Raises `UserError`
+    for a server that cannot be asked, or a project that is gone; what came in before is kept.
     """
     with run.lock(STEP):
         run.sweep(STEP, [STEP, "quarantine"])
@@ -43,34 +50,47 @@ def fetch(run: Run, client: Client, server: str) -> Fetched:
         rows: list[Row] = []
         refused: list[Row] = []
         count = 0
-        for batch in projects.batches(run):
-            project = client.find(batch.title)
-            place = f"{server.rstrip('/')}/projects/{project}"
-            for task in client.annotated(project):
-                for annotation in task["annotations"]:
-                    version = (int(annotation["id"]), str(annotation["updated_at"]), place)
-                    if version in known or annotation["was_cancelled"]:
-                        continue
-                    found = _verdicts(task, annotation, tiles, place)
-                    count += not isinstance(found, Refused)
-                    if isinstance(found, Refused):
-                        refused.append(_refused(version, place, found))
-                    else:
-                        rows += found
-        _commit(run, rows, refused)
+        try:
+            for place, task, annotation in _answers(run, client, known if recent else set()):
+                version = (int(annotation["id"]), str(annotation["updated_at"]), place)
+                if version in known:
+                    continue
+                found = _verdicts(task, annotation, tiles, place)
+                count += not isinstance(found, Refused)
+                if isinstance(found, Refused):
+                    refused.append(_refused(version, place, found))
+                else:
+                    rows += found
+        finally:  # what came in before a server breaks off is kept
+            _commit(run, rows, refused)
     return Fetched(count, len(rows), len(refused))
 
 
+def _answers(
+    run: Run, client: Client, known: set[Version]
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the answers of all the run's projects, skips left out: where, page, answer; `known` ones need not be."""
+    server = client.name()
+    for batch in projects.batches(run):
+        project = client.find(batch.title)
+        place = f"{server}/projects/{project}"
+        changes = [datetime.fromisoformat(changed) for _, changed, where in known if where == place]
+        for task in client.annotated(project, max(changes) - _OVERLAP if changes else None):
+            for annotation in task["annotations"]:
+                if not annotation["was_cancelled"]:
+                    yield place, task, annotation
+
+
 def annotator(server: str, user: int) -> str:
-    """Return an annotator's pseudonym: the same for a user of a server, and no name."""
+    """Return an annotator's pseudonym: the same for a user of a server (`Client.name`), and no name."""
     return f"a-{files.sha256(f'{server}{user}'.encode())[:8]}"
 
 
-def _known(run: Run) -> set[tuple[int, str, str]]:
+def _known(run: Run) -> set[Version]:
     """Return the versions of answers that the run has, refused ones included."""
     stored = run.dataset(STEP, STEP).to_table(columns=["annotation_id", "submitted_at", "server"])
     columns = (stored[name].to_pylist() for name in stored.column_names)
-    known = set(zip(*columns, strict=True))
+    known: set[Version] = set(zip(*columns, strict=True))
     for row in run.dataset("quarantine", STEP).to_table(columns=["input", "place"]).to_pylist():
         number, _, changed = row["input"].removeprefix("annotation:").partition("@")
         known.add((int(number), changed, row["place"]))
@@ -113,7 +133,7 @@ def _about(tile: Row) -> Row:
     return {name: tile[name] for name in ("mask_id", "category", "page_id", "round")}
 
 
-def _refused(version: tuple[int, str, str], place: str, found: Refused) -> Row:
+def _refused(version: Version, place: str, found: Refused) -> Row:
     return {
         "step": STEP,
         "input": f"annotation:{version[0]}@{version[1]}",

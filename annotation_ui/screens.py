@@ -12,7 +12,7 @@ import re
 import unicodedata
 from html import escape
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -27,12 +27,15 @@ CLEAN = "without the mark"
 
 _LONGEST = 200  # characters of a text; a heading that fills the screen hides the tiles
 _UID = re.compile(r"[0-9A-Za-z_.:-]{1,64}")  # the editor takes a value with a $ for the name of a field
+_JPG = re.compile(r"(?:(?!\.\.?/)[^/]+/)*[^/]+\.jpg")  # a path that neither begins at the root nor goes up
 _GUIDELINE_STYLE = (
     ".guideline { font-size: 13px; line-height: 18px; white-space: normal; } .guideline p { margin: 4px 0; }"
     " .guideline h2 { margin: 7px 0 2px; font-size: 15px; line-height: 18px; }"
     " .guideline ul { margin: 0; padding-left: 18px; list-style: disc; }"
     " .guideline td, .guideline th { padding-right: 20px; text-align: left; }"
 )
+_WHEN = {"marked": "", "next": ' fetchpriority="low"', "raw": ' loading="lazy"'}
+"""When a picture is fetched. Lazy: not before it is shown, so that a page asks for half as many."""
 _JOINERS = "\u200c\u200d"  # scripts and emoji are made with them
 
 
@@ -67,7 +70,7 @@ class Page(NamedTuple):
 
 def label_config(view: str) -> str:
     """Return the label configuration of `page_view` or `single_view`."""
-    return files("annotation_ui").joinpath(f"{view}.xml").read_text(encoding="utf-8")
+    return files("annotation_ui").joinpath(f"{view}.xml").read_text(encoding="utf-8").strip()
 
 
 def guideline() -> str:
@@ -80,16 +83,21 @@ def guideline() -> str:
     return f'<style>{_GUIDELINE_STYLE}</style><div class="guideline">{html}</div>'.replace("\n", " ")
 
 
-def page_task(page: Page) -> dict[str, Any]:
-    """Return the task that shows a page in `page_view`.
+def page_task(page: Page, following: Page | None = None) -> dict[str, Any]:
+    """Return the task that shows a page in `page_view`, and has the browser fetch the crops of the `following` one.
 
-    Raises `ValueError` for more than 24 tiles or none, a uid that is malformed or there twice, and a crop that is not a
-    .jpg below the served folder.
+    Fetching them takes the server half a second: while people look at this page rather than when they wait for the
+    next. Raises `ValueError` for more than 24 tiles or none, a uid that is malformed or there twice, and a crop that is
+    not a .jpg below the served folder.
     """
     _check(page, len(KEYS))
     keyed = list(zip(KEYS, page.tiles, strict=False))
+    pictures = [_picture(tile) for tile in page.tiles]
+    if following is not None:
+        _check(following, len(KEYS))
+        pictures[-1] += "".join(_image(tile.crop, "next") for tile in following.tiles)
     lists = {
-        "wrong": [_choice(tile, key, _picture(tile)) for key, tile in keyed],
+        "wrong": [_choice(tile, key, html) for (key, tile), html in zip(keyed, pictures, strict=True)],
         "private": [_choice(tile, f"alt+{key}", "<i>P</i><em>private</em>") for key, tile in keyed],
         "unsure": [_choice(tile, f"shift+{key}", "<i>?</i><em>unsure</em>") for key, tile in keyed],
     }
@@ -119,9 +127,9 @@ def _check(page: Page, most: int) -> None:
     for tile in page.tiles:
         if not _UID.fullmatch(tile.uid):
             raise ValueError(f"page {page.page_id}: {tile.uid!r} is no uid; 1 to 64 of 0-9 A-Z a-z _ . : - expected")
-        for name in map(PurePosixPath, (tile.crop, tile.raw)):
-            if name.is_absolute() or ".." in name.parts or name.suffix != ".jpg":
-                raise ValueError(f"page {page.page_id}: {str(name)!r} is no .jpg below the served folder")
+        for name in (tile.crop, tile.raw):
+            if not _JPG.fullmatch(name):
+                raise ValueError(f"page {page.page_id}: {name!r} is no .jpg below the served folder")
 
 
 def _task(page: Page, content: dict[str, Any]) -> dict[str, Any]:
@@ -147,14 +155,15 @@ def _picture(tile: Tile) -> str:
 
 
 def _image(name: str, kind: str, missing: str = "") -> str:
-    # Lazy: what is not shown is not fetched until it is, so that a page asks for half as many pictures.
     url = f"/data/local-files/?d={quote(f'{FOLDER}/{name}')}"
-    return f'<img class="{kind}" loading="lazy" src="{url}" alt="{missing}">'
+    return f'<img class="{kind}"{_WHEN[kind]} src="{url}" alt="{missing}">'
 
 
 def _readable(text: str) -> str:
     """Cut a text, and show what cannot be seen, or turns the direction of its neighbours, as its code point."""
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    if cut.isprintable():  # nearly always, and a tenth of the time
+        return cut
     return "".join(f"⟨U+{ord(c):04X}⟩" if _unseen(c) else c for c in cut)
 
 

@@ -1,4 +1,7 @@
-"""The data folder of a local Label Studio: who uses it, its secrets, and copies of its database to put back."""
+"""The data folder of a local Label Studio: who uses it, its secrets, and copies of its database to put back.
+
+The database is a file there, SQLite's, unless the environment names a PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +21,11 @@ from pipeline.errors import BusyError, UsageError, UserError
 
 DATABASE = "label_studio.sqlite3"
 SECRETS = "secrets.json"
+_BESIDE = ("-wal", "-shm", "-journal")
+"""SQLite's files beside a database: they belong to it alone, and spoil another put in its place."""
 _EMAIL = "operator@localhost"
+_POSTGRESQL = tuple(f"POSTGRE_{name}" for name in ("HOST", "PORT", "USER", "PASSWORD", "NAME"))
+"""Label Studio's own names (its core/settings/base.py)."""
 
 
 class Secrets(msgspec.Struct, frozen=True):
@@ -32,10 +40,36 @@ class Secrets(msgspec.Struct, frozen=True):
         return f"Secrets({self.email})"
 
     def hidden(self, text: str) -> str:
-        """Return `text` without the secrets."""
-        for secret in (self.password, self.token, self.key):
-            text = text.replace(secret, "…")
+        """Return `text` without the secrets, PostgreSQL's password included."""
+        for secret in (self.password, self.token, self.key, postgresql().get("POSTGRE_PASSWORD", "")):
+            text = text.replace(secret, "…") if secret else text
         return text
+
+
+def postgresql() -> dict[str, str]:
+    """Return how the environment names a PostgreSQL, in Label Studio's own words; nothing where the database is SQLite.
+
+    DJANGO_DB=default chooses it. Raises `UsageError` for another choice, or when one of POSTGRE_HOST, _PORT, _USER,
+    _PASSWORD and _NAME is missing: Label Studio would take a value of its own.
+    """
+    kind = os.environ.get("DJANGO_DB", "sqlite")
+    if kind == "sqlite":
+        return {}
+    if kind != "default":
+        raise UsageError(f"DJANGO_DB is {kind!r}: only default (PostgreSQL) and sqlite are supported.")
+    if missing := [name for name in _POSTGRESQL if not os.environ.get(name)]:
+        raise UsageError(f"DJANGO_DB=default asks for PostgreSQL, and {', '.join(missing)} are not set. Set them too.")
+    return {"DJANGO_DB": kind, **{name: os.environ[name] for name in _POSTGRESQL}}
+
+
+def _refuse_postgresql() -> None:
+    if known := postgresql():
+        where = f"-h {known['POSTGRE_HOST']} -p {known['POSTGRE_PORT']} -U {known['POSTGRE_USER']}"
+        raise UsageError(
+            f"the database is PostgreSQL's, which has its own tools. Copy it, and {SECRETS}, which opens it, with: "
+            f"pg_dump -Fc {where} -f FILE {known['POSTGRE_NAME']}; put it back with: "
+            f"pg_restore --clean --if-exists {where} -d {known['POSTGRE_NAME']} FILE"
+        )
 
 
 @contextmanager
@@ -88,8 +122,10 @@ def backup(data_dir: Path, to: Path) -> None:
     """Copy database and secrets into the new folder `to`, also while the server runs.
 
     Label Studio lets every annotator change and delete everything (label_studio.md §4): copy often. The copy opens the
-    server, so it is its owner's alone. Raises `UsageError` when there is no database, or `to` exists already.
+    server, so it is its owner's alone. Raises `UsageError` when there is no database, or `to` exists already, or the
+    database is PostgreSQL's.
     """
+    _refuse_postgresql()
     if not (data_dir / DATABASE).exists():
         raise UsageError(f"{data_dir}: no database of Label Studio there.")
     if to.exists():
@@ -105,19 +141,66 @@ def backup(data_dir: Path, to: Path) -> None:
 def restore(copy: Path, data_dir: Path) -> None:
     """Put a backup into a data folder that has no database, for the next start.
 
-    Raises `UsageError` when there is a database already, which is never overwritten, or `copy` is no backup;
-    `BusyError` while a server runs there.
+    Raises `UsageError` when there is a database already, which is never overwritten, or `copy` is no backup, or the
+    database is PostgreSQL's; `BusyError` while a server runs there.
     """
+    _check_copy(copy)
+    with alone(data_dir):
+        if there := _files(data_dir):
+            raise UsageError(f"{there[0]}: is there already. Move it away first, or choose another folder.")
+        _put(copy, _drafted(copy, data_dir), data_dir)
+
+
+def go_back(copy: Path, data_dir: Path) -> Path | None:
+    """Put a backup into a data folder in place of what is there, and return where that is now; None: nothing was.
+
+    It is moved into `backups`, named by the time, and can be put back as any other. Raises as `restore`.
+    """
+    _check_copy(copy)
+    with alone(data_dir):
+        draft = _drafted(copy, data_dir)
+        aside = _move_aside(data_dir)
+        _put(copy, draft, data_dir)
+    return aside
+
+
+def _check_copy(copy: Path) -> None:
+    _refuse_postgresql()
     if not ((copy / DATABASE).exists() and (copy / SECRETS).exists()):
         raise UsageError(f"{copy}: not a backup; it should hold {DATABASE} and {SECRETS}.")
-    with alone(data_dir):
-        if (data_dir / DATABASE).exists():
-            raise UsageError(f"{data_dir / DATABASE}: is there already. Move it away first, or choose another folder.")
-        _write(data_dir / SECRETS, msgspec.json.encode(keys(copy)))
-        draft = data_dir / f".{DATABASE}.part"
-        draft.unlink(missing_ok=True)
-        _copy(copy / DATABASE, draft)
-        draft.rename(data_dir / DATABASE)
+
+
+def _files(data_dir: Path) -> list[Path]:
+    """Return the files of a database that are there."""
+    return [path for end in ("", *_BESIDE) if (path := data_dir / f"{DATABASE}{end}").exists()]
+
+
+def _move_aside(data_dir: Path) -> Path | None:
+    """Move database and secrets into a folder of backups; one that was killed over it is gone on with."""
+    draft = data_dir / "backups" / ".aside.part"
+    if not _files(data_dir) and not draft.exists():
+        return None
+    draft.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (data_dir / SECRETS).exists() and not (draft / SECRETS).exists():
+        _write(draft / SECRETS, (data_dir / SECRETS).read_bytes())
+    for path in _files(data_dir):
+        path.rename(draft / path.name)
+    aside = draft.with_name(f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-replaced")
+    draft.rename(aside)
+    return aside
+
+
+def _drafted(copy: Path, data_dir: Path) -> Path:
+    """Copy the database, whole and sound, to where it can be renamed. Raises `UserError` for a damaged one."""
+    draft = data_dir / f".{DATABASE}.part"
+    draft.unlink(missing_ok=True)
+    _copy(copy / DATABASE, draft)
+    return draft
+
+
+def _put(copy: Path, draft: Path, data_dir: Path) -> None:
+    _write(data_dir / SECRETS, msgspec.json.encode(keys(copy)))
+    draft.rename(data_dir / DATABASE)
 
 
 def _copy(database: Path, to: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline import cli_stage_3
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, WorkersOption, load_config
 from pipeline.cli_screening import show_progress
 from pipeline.console import err, tell
+from pipeline.errors import UserError
 
 _BACKUP = 900.0  # seconds between copies of the server's database
 
@@ -22,10 +23,15 @@ def annotate(
     overrides: SetOption = None,
     workers: WorkersOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8090,
+    restore: Annotated[
+        Path | None,
+        typer.Option(help="First put this backup in place of the server's database.", show_default=False),
+    ] = None,
 ) -> None:
     """Start a Label Studio on this machine, send it the run's pages, and fetch verdicts until you press Ctrl-C.
 
-    It listens on 127.0.0.1 only. Its database, password and backups lie in RUN/label-studio.
+    It listens on 127.0.0.1 only. Its database, password and backups lie in RUN/label-studio. Several annotators need
+    PostgreSQL: DJANGO_DB=default and POSTGRE_HOST, _PORT, _USER, _PASSWORD and _NAME in the environment.
     """
     import sys
 
@@ -43,6 +49,9 @@ def annotate(
         local_server.install(installed)
     place = crops.folder(target)
     place.mkdir(exist_ok=True)
+    if restore is not None:
+        aside = server_data.go_back(restore, data)
+        tell(f"restored from {restore}" + (f"; what was there is in {aside}" if aside else ""))
     with local_server.start(installed, data, place, port) as server:
         there = Connection(server.url, server.token, server.folder)
         cli_stage_3.send(target, settings, there)
@@ -51,17 +60,22 @@ def annotate(
 
 
 def _until_stopped(run: Any, settings: Any, server: Any, data: Path) -> None:
-    """Fetch verdicts, send what has become a conflict, and copy the database now and then."""
+    """Fetch verdicts, send what has become a conflict or was deleted, and copy the database now and then."""
     from annotation_ui import server_data
 
-    saved, told = time.monotonic(), None
+    saved, told, whole = time.monotonic(), None, False
     while True:
         time.sleep(cli_stage_3.WATCH)
-        cli_stage_3.bring_back(run, settings, server)
-        if cli_stage_3.prepare(run, settings):
+        try:
+            cli_stage_3.fetch(run, server, recent=whole)
+            whole = True
+        except UserError as error:  # a project that somebody deleted, as anybody can
+            tell(str(error))
+            whole = False
+        if cli_stage_3.prepare(run, settings) or not whole:
             cli_stage_3.send(run, settings, server)
         cli_stage_3.settle(run, settings)
         told = show_progress(run, told)
-        if time.monotonic() - saved >= _BACKUP:
+        if not server_data.postgresql() and time.monotonic() - saved >= _BACKUP:
             saved = time.monotonic()
             server_data.backup(data, data / "backups" / time.strftime("%Y-%m-%dT%H-%M-%S"))

@@ -35,7 +35,9 @@ def show_report(run: Any, server: Any) -> None:
 
     report = screening_report.measure(run)
     show_progress(run)
-    _annotators(report.annotators, _who(server))
+    _annotators(report.annotators)
+    for pseudonym, address in sorted(_who(server).items()):
+        tell(f"{pseudonym} is {address}")
     alpha = report.alpha
     if alpha.pairs:
         tell(f"agreement: Krippendorff's alpha {_number(alpha.value)}, on {alpha.pairs:,} pairs judged by several")
@@ -52,20 +54,20 @@ def _who(server: Any) -> dict[str, str]:
     from annotation_ui.screenings import annotator
 
     with server.client() as client:
-        return {annotator(server.url, user): email for user, email in client.users().items()}
+        name = client.name()
+        return {annotator(name, user): email for user, email in client.people().items()}
 
 
-def _annotators(found: list[Any], who: dict[str, str]) -> None:
-    from rich.table import Table
+def _annotators(found: list[Any]) -> None:
+    from rich.table import Column, Table
 
     if not found:
         tell("annotators: none yet")
         return
-    names = ["annotator", *(["who"] if who else []), "pages", "hours", "too fast"]
-    table = Table(*names, "qualified", "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
+    names = [Column("annotator", no_wrap=True), "pages", "hours", "too fast", "qualified"]
+    table = Table(*names, "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
     for one in found:
-        cells = [one.annotator, *([who.get(one.annotator, "")] if who else [])]
-        cells += [f"{one.pages:,}", f"{one.hours:.2f}", f"{one.fast:,}", _share(one.qualification)]
+        cells = [one.annotator, f"{one.pages:,}", f"{one.hours:.2f}", f"{one.fast:,}", _share(one.qualification)]
         cells += [_share(one.gold.recall), _share(one.gold.false_delete)] if one.gold else ["–", "–"]
         table.add_row(*cells, _share(one.missed.wrong) if one.missed else "–")
     out.print(table, highlight=False, markup=False)

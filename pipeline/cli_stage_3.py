@@ -43,7 +43,7 @@ NOTHING = Extra()
 def stage_3(
     run: RunOption,
     step: Annotated[
-        Stage3Step | None, typer.Argument(help="One part only.", show_default="import, export, then what remains")
+        Stage3Step | None, typer.Argument(help="One part only.", show_default="export, import, then what remains")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -77,24 +77,21 @@ def stage_3(
     from pipeline.run import Run
     from stages import crops
 
-    target = Run(run)
-    if watch and step is not Stage3Step.fetch:
-        raise UsageError("--watch: an option of rr7k stage-3 import.")
-    if (audit or qualification) and step in (Stage3Step.fetch, Stage3Step.report):
-        raise UsageError("--audit, --qualification: options of rr7k stage-3 export.")
+    target, extra = Run(run), Extra(audit, qualification)
+    check_options(target, step, extra, watch=watch)
     named = [f"cluster.workers={workers}"] if workers else []
     settings = load_config(config, [*(overrides or []), *named])
     server = connection.from_environment(crops.folder(target))
-    if step is not None and step is not Stage3Step.export:
-        check_shown(target)
     if step is Stage3Step.report:
         settle(target, settings)
         show_report(target, server)
         return
+    if step is not Stage3Step.fetch:
+        prepare(target, settings, extra)
+        send(target, settings, server)
     if step is not Stage3Step.export:
         bring_back(target, settings, server, watch=watch)
-    if step is not Stage3Step.fetch:
-        prepare(target, settings, Extra(audit, qualification))
+    if step is None and prepare(target, settings):  # of what came in, some is in conflict
         send(target, settings, server)
     if simulate:
         simulated(target)
@@ -105,9 +102,13 @@ def stage_3(
             raise typer.Exit(INCOMPLETE)
 
 
-def check_shown(run: Any) -> None:
-    """Raise `UsageError` when people were shown nothing yet."""
-    if not run.parts("queue"):
+def check_options(run: Any, step: Stage3Step | None, extra: Extra, *, watch: bool) -> None:
+    """Raise `UsageError` for options of another step, or a step that needs people to have been shown something."""
+    if watch and step is not Stage3Step.fetch:
+        raise UsageError("--watch: an option of rr7k stage-3 import.")
+    if any(extra) and step in (Stage3Step.fetch, Stage3Step.report):
+        raise UsageError("--audit, --qualification: options of rr7k stage-3 export.")
+    if step in (Stage3Step.fetch, Stage3Step.report) and not run.parts("queue"):
         raise UsageError(f"{run.folder.uri}: people were shown nothing yet. Begin with: rr7k stage-3 export")
 
 
@@ -177,18 +178,26 @@ def draw(run: Any, settings: Any) -> frozenset[int]:
 
 def bring_back(run: Any, settings: Any, server: Any, *, watch: bool = False) -> None:
     """Fetch verdicts; with `watch`, again until nothing is left."""
-    from annotation_ui import screenings
     from stages import screening_progress
 
-    while server is not None and run.parts("queue"):
-        with server.client() as client:
-            found = screenings.fetch(run, client, server.url)
-        if found.answers or found.refused:
-            tell(f"{found.answers:,} pages answered, {found.verdicts:,} verdicts; {found.refused:,} answers refused")
+    recent = False
+    while server is not None:
+        fetch(run, server, recent=recent)
         if not watch or not screening_progress.measure(run).left:
             return
         settle(run, settings)
         time.sleep(WATCH)
+        recent = True
+
+
+def fetch(run: Any, server: Any, *, recent: bool) -> None:
+    """Fetch verdicts; `recent` ones suffice when all have been looked at before."""
+    from annotation_ui import screenings
+
+    with server.client() as client:
+        found = screenings.fetch(run, client, recent=recent)
+    if found.answers or found.refused:
+        tell(f"{found.answers:,} pages answered, {found.verdicts:,} verdicts; {found.refused:,} answers refused")
 
 
 def settle(run: Any, settings: Any) -> None:

@@ -228,7 +228,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("seconds", pa.float64(), "spent on the page, divided by its regions", nullable=True),
             _field("page_seconds", pa.float64(), "spent on the page", nullable=True),
             _field("submitted_at", pa.string(), "UTC, ISO 8601: when the annotation was last changed"),
-            _field("server", pa.string(), "address and project, as in http://127.0.0.1:8090/projects/3"),
+            _field("server", pa.string(), "name and project, as in label-studio-0123abcd/projects/3"),
         ]
     ),
     "decisions": pa.schema(

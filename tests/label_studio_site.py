@@ -87,6 +87,10 @@ class Site:
             method, f"{self.server.url}{path}", headers=headers, json=content, timeout=60, trust_env=False
         ).raise_for_status()
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def project(self, title: str, tasks: Sequence[dict[str, Any]], view: str = "page_view") -> int:
         """Make a project and send the tasks."""
         with self.client() as client:
@@ -127,17 +131,25 @@ def chromium() -> Iterator[Browser]:
 class Annotator:
     """Somebody at a browser, logged in. `alarms` are scripts that ran and addresses elsewhere that were asked."""
 
-    def __init__(self, browser: Browser, site: Site) -> None:
+    def __init__(self, browser: Browser, site: Site, invitation: str = "", email: str = "") -> None:
+        """The operator, or somebody with an invitation."""
         self._site = site
         self.page: Page = browser.new_page(viewport={"width": 1366, "height": 768})
         self.alarms: list[str] = []
         self.page.on("dialog", self._dialog)
         self.page.on("request", lambda request: self._watch(request.url))
-        self.page.goto(f"{site.server.url}/user/login/")
-        self.page.fill("input[name=email]", site.server.email)
+        self.page.goto(invitation or f"{site.server.url}/user/login/")
+        self.page.fill("input[name=email]", email or site.server.email)
         self.page.fill("input[name=password]", site.server.password)
         self.page.click("button[type=submit]")
-        self.page.wait_for_url(lambda url: "/user/login" not in url)
+        self.page.wait_for_url(lambda url: "/user/" not in url)
+
+    def invite(self) -> str:
+        """Return the link that the organisation's page gives an operator."""
+        self.page.goto(f"{self._site.server.url}/organization/")
+        self.page.get_by_role("button", name="Invite new member").click()
+        self.page.wait_for_function("() => document.querySelector('input.lsf-input-ls')?.value.includes('token=')")
+        return self.page.locator("input.lsf-input-ls").input_value()
 
     def _dialog(self, dialog: Dialog) -> None:
         self.alarms.append(f"script: {dialog.message}")

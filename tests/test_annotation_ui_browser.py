@@ -1,6 +1,7 @@
 """Real pages on a real server in a real browser: what a person ticks is what comes back, and all of it can be seen."""
 
 from collections.abc import Iterator
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ UNCOVERED = """tiles => tiles.every(tile => {
     const box = tile.getBoundingClientRect();
     return tile.contains(document.elementFromPoint(box.x + box.width / 2, box.bottom - 8));
 })"""
+
+AHEAD = "() => [...document.querySelectorAll('.wrong img.next')].every(picture => picture.complete)"
 
 pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first start, come before the first test
 
@@ -35,7 +38,7 @@ def annotator(site: Site) -> Iterator[Annotator]:
 def answers(site: Site, project: int) -> dict[str, Any]:
     """The last verdicts of the one annotator, by page."""
     with site.client() as there:
-        tasks = there.annotated(project)
+        tasks = list(there.annotated(project))
     return {task["meta"]["page_id"]: verdicts(task, latest(task)[-1]) for task in tasks if latest(task)}
 
 
@@ -49,7 +52,7 @@ def marked(page: screens.Page, **tiles: list[int]) -> dict[str, str]:
 
 def test_what_is_ticked_comes_back(site: Site, annotator: Annotator) -> None:
     pages = [site.page(number) for number in range(4)]
-    project = site.project("ticked", [screens.page_task(page) for page in pages])
+    project = site.project("ticked", [screens.page_task(*ahead) for ahead in zip_longest(pages, pages[1:])])
     annotator.open(project)
     annotator.ready(pages[0])
     annotator.press("1", "i", "k", "q", "q")  # q was a mistake
@@ -67,6 +70,21 @@ def test_what_is_ticked_comes_back(site: Site, annotator: Annotator) -> None:
     }
     assert annotator.alarms == []
     print(f"\nsubmit to next page ready: {', '.join(f'{s:.2f}' for s in seconds)} s; 14 actions for 72 samples")
+
+
+def test_the_next_pages_pictures_are_there_before_it(site: Site, annotator: Annotator) -> None:
+    pages = [site.page(number) for number in range(3)]
+    project = site.project("ahead", [screens.page_task(*ahead) for ahead in zip_longest(pages, pages[1:])])
+    asked: list[str] = []
+    annotator.page.on("request", lambda request: asked.append(request.url.rpartition("=crops/")[2]))
+    annotator.open(project)
+    for page, upcoming in pairwise(pages):
+        annotator.ready(page)
+        annotator.page.wait_for_function(AHEAD)
+        assert {tile.crop for tile in upcoming.tiles} <= set(asked)
+        asked.clear()
+        annotator.submit(upcoming)
+        assert not {tile.crop for tile in upcoming.tiles} & set(asked)
 
 
 def test_a_page_can_be_changed_and_one_skipped_says_nothing(site: Site, annotator: Annotator) -> None:

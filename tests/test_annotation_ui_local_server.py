@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from annotation_ui import local_server
+from annotation_ui import local_server, server_data
 from pipeline.errors import UsageError, UserError
 
 
@@ -90,3 +90,13 @@ def test_what_must_not_be_served(tmp_path: Path) -> None:
     (tmp_path / "a" / "y.jpg").symlink_to("/etc/hostname")
     with pytest.raises(UsageError, match=r"y.jpg: only plain .jpg"):
         local_server.check_served(tmp_path)
+
+
+def test_of_our_environment_the_server_sees_its_database_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {f"POSTGRE_{name}": name.lower() for name in ("HOST", "PORT", "USER", "PASSWORD", "NAME")}
+    for name, value in {"DJANGO_DB": "default", **named, "POSTGRE_OTHER": "x", "PASSWORD": "x", "DEBUG": "1"}.items():
+        monkeypatch.setenv(name, value)
+    seen = local_server._environment(server_data.keys(tmp_path), tmp_path, tmp_path)
+    assert {name: value for name, value in seen.items() if "POSTGRE" in name} == named
+    assert seen["DJANGO_DB"] == "default"
+    assert {"PASSWORD", "DEBUG"}.isdisjoint(seen)

@@ -8,20 +8,16 @@ from typing import Any
 
 import pytest
 from label_studio_hostile import HOSTILE
+from label_studio_screening import TILES, Screening, queue, shown
 from label_studio_site import Annotator, Site, chromium
 from sa1b_shards import rows
 
-from annotation_ui import projects, screenings, screens
+from annotation_ui import projects, screenings
 from annotation_ui.screenings import Fetched
-from pipeline import tables
 from pipeline.errors import UserError
-from pipeline.files import sha256
 from pipeline.run import Run
 
 pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first start, come before the first test
-TILES = 6
-LOOKS = {"screening": 1}
-HEADING = ("chair", "furniture", "a seat for one person", ("stool", "bench"))
 
 
 @pytest.fixture(scope="module")
@@ -29,58 +25,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("site"))
     yield site
     site.stop()
-
-
-def queue(run: Run, site: Site, first: int, pages: int, view: str = "page", category: str = "chair") -> list[str]:
-    """Add pages to a run's queue; masks are numbered on."""
-    tiles = TILES if view == "page" else 1
-    made: list[dict[str, object]] = []
-    for page in range(first, first + pages):
-        for place in range(tiles):
-            name = site.names[(page * tiles + place) % len(site.names)]
-            page_id = f"{sha256(run.folder.uri.encode())[:8]}-{page}"
-            known = {"page_id": page_id, "place": place, "view": view, "round": "screening"}
-            about = {"mask_id": page * 100 + place, "image_id": page, "category": category, "why": "head"}
-            shown = {"crop": f"{name}.jpg", "raw": f"{name}-raw.jpg"}
-            made.append(
-                {**known, **about, **shown, "error": 0.5, "inclusion_probability": 1.0, "stratum": "", "gold": None}
-            )
-    key = f"{len(run.commits('queue')):08d}"
-    with run.part("queue", "queue", key) as part:
-        part.write(tables.from_rows("queue", made))
-    run.commit("queue", key, {"queue": part}, fingerprint=key, counts={}, facts={})
-    return [str(row["page_id"]) for row in made[::tiles]]
-
-
-class Screening:
-    """A run and its server."""
-
-    def __init__(self, run: Run, site: Site) -> None:
-        self.run, self.site = run, site
-
-    def send(self, missing: frozenset[int] = frozenset()) -> projects.Sent:
-        ids = {row["page_id"] for row in self.run.dataset("queue").to_table().to_pylist()}
-        with self.site.client() as there:
-            return projects.send(self.run, there, self.site.server.folder, dict.fromkeys(ids, HEADING), missing, LOOKS)
-
-    def fetch(self) -> Fetched:
-        with self.site.client() as there:
-            return screenings.fetch(self.run, there, self.site.server.url)
-
-    def answer(self, page_id: str, **lists: list[str]) -> int:
-        """Answer a page as the screen would, through the server; return the annotation's id."""
-        with self.site.client() as there:
-            (project,) = self.send().projects.values()
-            (task,) = there.pages(project)[page_id]
-        result = [
-            {"from_name": name, "to_name": "page", "type": "choices", "value": {"choices": chosen}}
-            for name, chosen in lists.items()
-        ]
-        self.site.post(f"/api/tasks/{task}/annotations/", {"result": result, "lead_time": 12.0})
-        return task
-
-    def verdicts(self) -> dict[int, str]:
-        return {row["mask_id"]: row["verdict"] for row in rows(self.run, "screenings")}
 
 
 @pytest.fixture
@@ -92,12 +36,7 @@ def test_what_a_person_ticks_lands_on_those_masks(screening: Screening) -> None:
     run, site = screening.run, screening.site
     pages = queue(run, site, 1, 2, category=HOSTILE[0])
     (project,) = screening.send().projects.values()
-    expected = [
-        screens.Page(
-            page_id, *HEADING, tuple(screens.Tile(projects.uid(100 * n + k, k), "", "", "") for k in range(TILES))
-        )
-        for n, page_id in enumerate(pages, 1)
-    ]
+    expected = [shown(page_id, n) for n, page_id in enumerate(pages, 1)]
     with chromium() as browser:
         annotator = Annotator(browser, site)
         annotator.open(project)
@@ -160,7 +99,7 @@ def test_masks_without_a_picture_are_left_out_and_a_lost_project_is_told(screeni
     run, site = screening.run, screening.site
     pages = queue(run, site, 1, 1)
     queue(run, site, 2, 1, view="single")
-    sent = screening.send(frozenset({101, 103}))
+    sent = screening.send(missing=frozenset({101, 103}))
     assert len(sent.projects) == 2
     with site.client() as there:
         stored = {page: ids for project in sent.projects.values() for page, ids in there.pages(project).items()}
@@ -184,3 +123,30 @@ def test_projects_are_bounded_and_keep_their_pages(
     after = projects.batches(run)
     assert [batch.pages for batch in after] == [first[:2], [first[2], more[0]], [more[1]]]
     assert [batch.title for batch in after][:2] == [batch.title for batch in before]
+
+
+def test_two_people_judge_every_page_once_and_a_third_none(screening: Screening) -> None:
+    run, site = screening.run, screening.site
+    ids = queue(run, site, 1, 2)
+    pages = [shown(page_id, n) for n, page_id in enumerate(ids, 1)]
+    (project,) = screening.send(votes=2).projects.values()
+    with chromium() as browser:
+        operator = Annotator(browser, site)
+        link = operator.invite()
+        people = [Annotator(browser, site, link, f"{name}@example.com") for name in ("ann", "bob", "cat")]
+        for number, person in enumerate(people[:2], 1):
+            person.open(project)
+            person.ready(pages[0])
+            person.press(str(number))
+            person.submit(pages[1])
+            person.submit()
+            person.page.get_by_text("No More Tasks Left in Queue").wait_for()
+        people[2].page.goto(f"{site.server.url}/projects/{project}/data?labeling=1")
+        people[2].page.get_by_text("No More Tasks Left in Queue").wait_for()
+    assert screening.fetch() == Fetched(4, 4 * TILES, 0)
+    with site.client() as there:
+        known = {screenings.annotator(there.name(), user): email for user, email in there.people().items()}
+    said = {(known[r["annotator"]], r["mask_id"]) for r in rows(run, "screenings") if r["verdict"] == "delete"}
+    assert said == {("ann@example.com", 100), ("bob@example.com", 101)}
+    assert {known[row["annotator"]] for row in rows(run, "screenings")} == {"ann@example.com", "bob@example.com"}
+    assert "example.com" not in str(rows(run, "screenings"))

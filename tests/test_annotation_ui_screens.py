@@ -38,7 +38,7 @@ def page(*tiles: Tile, **other: Any) -> Page:
 
 def test_a_page() -> None:
     picture = (
-        '<img class="marked" loading="lazy" src="/data/local-files/?d=crops/cup%201.jpg" alt="image missing">'
+        '<img class="marked" src="/data/local-files/?d=crops/cup%201.jpg" alt="image missing">'
         '<img class="raw" loading="lazy" src="/data/local-files/?d=crops/raw/cup%201.jpg" alt="">'
         '<b title="cup"><bdi>cup</bdi></b>'
     )
@@ -58,7 +58,7 @@ def test_a_page() -> None:
 
 def test_a_single_tile() -> None:
     picture = (
-        '<img class="marked" loading="lazy" src="/data/local-files/?d=crops/cup%201.jpg" alt="image missing">'
+        '<img class="marked" src="/data/local-files/?d=crops/cup%201.jpg" alt="image missing">'
         '<img class="raw" loading="lazy" src="/data/local-files/?d=crops/raw/cup%201.jpg" alt="">'
     )
     assert screens.single_task(page(CUP, neighbours=())) == {
@@ -75,6 +75,19 @@ def test_a_single_tile() -> None:
     }
 
 
+def test_the_pictures_of_the_next_page_are_fetched_with_the_last_tile() -> None:
+    plate = CUP._replace(uid="12", crop="plate.jpg")
+    following = page(plate, plate._replace(uid="13", crop="bowl.jpg"))
+    alone, ahead = (screens.page_task(page(CUP, plate), after)["data"] for after in (None, following))
+    assert ahead["wrong"][0] == alone["wrong"][0]
+    assert ahead["wrong"][1]["html"].removeprefix(alone["wrong"][1]["html"]) == (
+        '<img class="next" fetchpriority="low" src="/data/local-files/?d=crops/plate.jpg" alt="">'
+        '<img class="next" fetchpriority="low" src="/data/local-files/?d=crops/bowl.jpg" alt="">'
+    )
+    with pytest.raises(ValueError, match="page p1: "):
+        screens.page_task(page(CUP), page(CUP._replace(crop="../secret.jpg")))
+
+
 def test_every_tile_has_a_key_of_its_own() -> None:
     data = screens.page_task(page(*(CUP._replace(uid=str(n)) for n in range(24))))["data"]
     assert [item["hotkey"] for item in data["wrong"]] == list(KEYS)
@@ -87,7 +100,7 @@ def test_a_hostile_name_is_text(name: str) -> None:
     elements = Elements(screens.page_task(page(CUP._replace(category=name)))["data"]["wrong"][0]["html"])
     assert [tag for tag, _ in elements.tags] == ["img", "img", "b", "bdi"]
     assert [set(attributes) for _, attributes in elements.tags] == [
-        {"class", "loading", "src", "alt"},
+        {"class", "src", "alt"},
         {"class", "loading", "src", "alt"},
         {"title"},
         set(),

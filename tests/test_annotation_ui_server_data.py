@@ -10,6 +10,15 @@ from annotation_ui import server_data
 from annotation_ui.server_data import DATABASE, SECRETS
 from pipeline.errors import BusyError, UsageError, UserError
 
+POSTGRESQL = {
+    "DJANGO_DB": "default",
+    "POSTGRE_HOST": "127.0.0.1",
+    "POSTGRE_PORT": "5432",
+    "POSTGRE_USER": "rr7k",
+    "POSTGRE_PASSWORD": "hush",
+    "POSTGRE_NAME": "screening",
+}
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
@@ -109,3 +118,98 @@ def test_a_damaged_database_makes_no_backup(data_dir: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="cannot be copied"):
         server_data.backup(data_dir, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_back_to_a_backup_loses_nothing(data_dir: Path, tmp_path: Path) -> None:
+    copy, first = tmp_path / "copy", server_data.keys(data_dir)
+    server_data.backup(data_dir, copy)
+    with closing(sqlite3.connect(data_dir / DATABASE)) as database:
+        database.execute("INSERT INTO task VALUES (8)")
+        database.commit()
+    (data_dir / f"{DATABASE}-journal").write_bytes(b"of the replaced one")
+    aside = server_data.go_back(copy, data_dir)
+    assert aside is not None
+    assert aside.parent == data_dir / "backups"
+    assert sorted(path.name for path in aside.iterdir()) == [DATABASE, f"{DATABASE}-journal", SECRETS]
+    assert tasks(data_dir) == tasks(copy) == [(7,)]
+    assert server_data.keys(data_dir) == server_data.keys(aside) == first
+    (aside / f"{DATABASE}-journal").unlink()
+    assert tasks(aside) == [(7,), (8,)]
+    assert sorted(path.name for path in data_dir.iterdir()) == sorted([DATABASE, SECRETS, "backups", "server.lock"])
+
+
+def test_what_is_not_yet_checked_in_goes_back_as_well(data_dir: Path, tmp_path: Path) -> None:
+    """A server that is killed leaves answers in the file beside its database."""
+    server_data.backup(data_dir, tmp_path / "copy")
+    with closing(sqlite3.connect(data_dir / DATABASE)) as writer:
+        writer.execute("PRAGMA journal_mode=wal")
+        writer.execute("INSERT INTO task VALUES (8)")
+        writer.commit()
+        (tmp_path / "killed").mkdir()
+        for path in (DATABASE, f"{DATABASE}-wal", SECRETS):
+            (tmp_path / "killed" / path).write_bytes((data_dir / path).read_bytes())
+            (tmp_path / "killed" / path).chmod(0o600)
+    aside = server_data.go_back(tmp_path / "copy", tmp_path / "killed")
+    assert aside is not None
+    assert tasks(tmp_path / "killed") == [(7,)]
+    server_data.go_back(aside, tmp_path / "other")
+    assert tasks(tmp_path / "other") == [(7,), (8,)]
+
+
+def test_a_move_that_was_killed_is_gone_on_with(data_dir: Path, tmp_path: Path) -> None:
+    server_data.backup(data_dir, tmp_path / "copy")
+    (data_dir / "backups" / ".aside.part").mkdir(parents=True)
+    (data_dir / DATABASE).rename(data_dir / "backups" / ".aside.part" / DATABASE)
+    aside = server_data.go_back(tmp_path / "copy", data_dir)
+    assert aside is not None
+    assert tasks(aside) == tasks(data_dir) == [(7,)]
+    assert server_data.keys(aside) == server_data.keys(data_dir)
+
+
+def test_a_damaged_backup_replaces_nothing(data_dir: Path, tmp_path: Path) -> None:
+    server_data.backup(data_dir, tmp_path / "copy")
+    (tmp_path / "copy" / DATABASE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(UserError, match="cannot be copied"):
+        server_data.go_back(tmp_path / "copy", data_dir)
+    assert tasks(data_dir) == [(7,)]
+
+
+def test_a_new_folder_has_nothing_to_move(data_dir: Path, tmp_path: Path) -> None:
+    server_data.backup(data_dir, tmp_path / "copy")
+    assert server_data.go_back(tmp_path / "copy", tmp_path / "new") is None
+    assert tasks(tmp_path / "new") == [(7,)]
+
+
+def test_a_file_of_another_database_is_in_the_way(data_dir: Path, tmp_path: Path) -> None:
+    server_data.backup(data_dir, tmp_path / "copy")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / f"{DATABASE}-wal").touch()
+    with pytest.raises(UsageError, match="-wal: is there already"):
+        server_data.restore(tmp_path / "copy", tmp_path / "new")
+
+
+def test_postgresql(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server_data.backup(data_dir, tmp_path / "copy")
+    assert server_data.postgresql() == {}
+    for name, value in POSTGRESQL.items():
+        monkeypatch.setenv(name, value)
+    assert server_data.postgresql() == POSTGRESQL
+    assert server_data.keys(data_dir).hidden("log: hush") == "log: …"
+    for step in (server_data.backup, server_data.restore, server_data.go_back):
+        with pytest.raises(UsageError, match=r"PostgreSQL's.* pg_dump .*-U rr7k.* pg_restore") as refused:
+            step(tmp_path / "copy", tmp_path / "other")
+        assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"POSTGRE_PASSWORD": "", "POSTGRE_PORT": ""}, "POSTGRE_PORT, POSTGRE_PASSWORD are not set"),
+        ({"DJANGO_DB": "mysql"}, "DJANGO_DB is 'mysql': only default"),
+    ],
+)
+def test_postgresql_by_halves(monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], told: str) -> None:
+    for name, value in (POSTGRESQL | changed).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=told):
+        server_data.postgresql()

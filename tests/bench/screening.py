@@ -262,7 +262,7 @@ def at_size(site: Site, folder: Path, pairs: int) -> tuple[Run, Mapping[str, pro
         every = (pages, rows.num_rows, 0)
         for what, found in (("import of every page answered", every), ("import again, which adds nothing", (0, 0, 0))):
             with costs.step(what) as cost:
-                assert screenings.fetch(other, there, site.server.url) == found
+                assert screenings.fetch(other, there) == found
     with costs.step("decisions and progress", pages=False):
         assert decisions.build(other, ScreeningConfig()).pending == 0
         screening_progress.measure(other)
@@ -332,7 +332,7 @@ def browse(site: Site, run: Run, heading: Mapping[str, projects.Heading]) -> Non
             actions += 1
         assert annotator.alarms == []
     with site.client() as there:
-        screenings.fetch(run, there, site.server.url)
+        screenings.fetch(run, there)
     rows = run.dataset("screenings").to_table(columns=["mask_id", "verdict"]).to_pylist()
     assert {row["mask_id"]: row["verdict"] for row in rows} == expected
     console.print(
