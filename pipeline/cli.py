@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline import cli_annotate, cli_categories, cli_import, cli_release, cli_stage_1, cli_stage_2, cli_stage_3
+from pipeline import (
+    cli_annotate,
+    cli_categories,
+    cli_import,
+    cli_predict,
+    cli_release,
+    cli_score,
+    cli_stage_1,
+    cli_stage_2,
+    cli_stage_3,
+)
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
 from pipeline.cli_screening import show_progress
@@ -106,6 +116,11 @@ app.command("annotate")(cli_annotate.annotate)
 app.add_typer(cli_release.app, name="release")
 app.command("hydrate")(cli_release.hydrate)
 app.command("export")(cli_release.export)
+app.command("predict")(cli_predict.predict)
+app.command("score")(cli_score.score)
+app.command("compare")(cli_score.compare)
+app.command("submit")(cli_score.submit)
+app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.command("import", help=cli_import.HELP)(cli_import.import_data)
 
 
