@@ -99,7 +99,9 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.screening
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.importing
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.release
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.model
 
 clean: ## forget the environment and the demo
 	rm -rf .venv sample-data runs/demo runs/demo-release runs/demo-predictions

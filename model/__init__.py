@@ -1,1 +1,1 @@
-"""WOW-Seg: the model, its training and its predictions (not built yet)."""
+"""WOW-Seg: the model, its training and its predictions."""

@@ -13,8 +13,10 @@ from pipeline import (
     cli_annotate,
     cli_categories,
     cli_import,
+    cli_model,
     cli_predict,
     cli_release,
+    cli_report,
     cli_score,
     cli_stage_1,
     cli_stage_2,
@@ -114,6 +116,7 @@ app.command("stage-2")(cli_stage_2.stage_2)
 app.command("stage-3")(cli_stage_3.stage_3)
 app.command("annotate")(cli_annotate.annotate)
 app.add_typer(cli_release.app, name="release")
+app.command("report")(cli_report.report)
 app.command("hydrate")(cli_release.hydrate)
 app.command("export")(cli_release.export)
 app.command("predict")(cli_predict.predict)
@@ -121,6 +124,7 @@ app.command("score")(cli_score.score)
 app.command("compare")(cli_score.compare)
 app.command("submit")(cli_score.submit)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
+app.add_typer(cli_model.app, name="model")
 app.command("import", help=cli_import.HELP)(cli_import.import_data)
 
 

@@ -64,8 +64,8 @@ def _annotators(found: list[Any]) -> None:
     if not found:
         tell("annotators: none yet")
         return
-    names = [Column("annotator", no_wrap=True), "pages", "hours", "too fast", "qualified"]
-    table = Table(*names, "wrong found", "right deleted", "overlooked", box=None, pad_edge=False)
+    names = ("pages", "hours", "too fast", "qualified", "wrong found", "right deleted", "overlooked")
+    table = Table(Column("annotator", no_wrap=True), *names, box=None, pad_edge=False)
     for one in found:
         cells = [one.annotator, f"{one.pages:,}", f"{one.hours:.2f}", f"{one.fast:,}", _share(one.qualification)]
         cells += [_share(one.gold.recall), _share(one.gold.false_delete)] if one.gold else ["–", "–"]

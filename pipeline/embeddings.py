@@ -54,7 +54,7 @@ def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     if not texts:
         return np.empty((0, 384), np.float32)
     coded = pa.array(texts, pa.large_string()).dictionary_encode()
-    return Vectors().of(coded.dictionary)[coded.indices.to_numpy()]
+    return np.asarray(Vectors().of(coded.dictionary)[coded.indices.to_numpy()], np.float32)
 
 
 class Vectors:
