@@ -101,6 +101,7 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.importing
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.release
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
+	PYTHONPATH=tests $(BIN)/python -m tests.bench.segmentation
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.model
 
 clean: ## forget the environment and the demo

@@ -14,10 +14,12 @@ from pipeline import (
     cli_categories,
     cli_import,
     cli_model,
+    cli_perturb,
     cli_predict,
     cli_release,
     cli_report,
     cli_score,
+    cli_segmentation,
     cli_stage_1,
     cli_stage_2,
     cli_stage_3,
@@ -123,6 +125,9 @@ app.command("predict")(cli_predict.predict)
 app.command("score")(cli_score.score)
 app.command("compare")(cli_score.compare)
 app.command("submit")(cli_score.submit)
+app.command("segmentation")(cli_segmentation.segmentation)
+app.command("mask-accuracy")(cli_segmentation.mask_accuracy)
+app.command("perturb")(cli_perturb.perturb)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.add_typer(cli_model.app, name="model")
 app.command("import", help=cli_import.HELP)(cli_import.import_data)
