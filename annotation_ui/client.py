@@ -117,10 +117,14 @@ class Client:
             )
         return found[0]
 
+    def titles(self, part: str) -> list[tuple[str, int]]:
+        """Return title and id of the projects whose title holds `part`, sorted; of the first thousand."""
+        query = {"title": part, "include": "id,title", "page_size": 1000}
+        listed = self._ask("GET", "/api/projects/", f"project {part!r}", params=query)["results"]
+        return sorted((str(project["title"]), int(project["id"])) for project in listed)
+
     def _titled(self, title: str) -> list[int]:
-        query = {"title": title, "include": "id,title", "page_size": 1000}  # of all titles that hold this one
-        listed = self._ask("GET", "/api/projects/", f"project {title!r}", params=query)["results"]
-        found = [int(project["id"]) for project in listed if project["title"] == title]
+        found = [project for name, project in self.titles(title) if name == title]
         if len(found) > 1:
             raise UserError(f"{self._url}: projects {found} all have the title {title!r}. Rename all but one.")
         return found
@@ -143,6 +147,11 @@ class Client:
             if page_id := (task["meta"] or {}).get("page_id"):  # people can add tasks of their own
                 tasks.setdefault(page_id, []).append(task["id"])
         return tasks
+
+    def stored(self, project: int) -> Iterator[dict[str, Any]]:
+        """Yield the data of the project's tasks, in the order in which they were stored."""
+        for task in self._tasks(project, _READ, "task_only", "id,data"):
+            yield task["data"]
 
     def send(self, project: int, tasks: Iterable[Mapping[str, Any]]) -> int:
         """Store the tasks whose page is not there yet, `PAGES_PER_REQUEST` at a time, and return how many those were.

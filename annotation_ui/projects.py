@@ -5,6 +5,7 @@ What is where can be read off the titles and the pages' ids alone, so a lost run
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice, tee
@@ -16,6 +17,7 @@ from annotation_ui import screens
 from annotation_ui.client import Client, ProjectSettings
 from annotation_ui.screens import Page, Tile
 from pipeline import files
+from pipeline.errors import UserError
 from pipeline.run import Run
 
 STEP = "queue"
@@ -24,6 +26,7 @@ TASKS = "tasks"
 PAGES = 5000
 """Pages per project: 8,000 of 24 tiles were tried, with a next page in 0.15 s (label_studio.md §2)."""
 
+_FIRST = "screening"  # the round that every queue begins with
 _SIMULATED = "simulated"  # an annotator that is no person (stages/decisions.py)
 _NAME, _MARK = 18, 6  # characters of the run's name and of its first page; a title has 50 at most
 _COLUMNS = ("page_id", "place", "view", "round", "mask_id", "category", "crop", "raw")
@@ -62,7 +65,7 @@ def batches(run: Run) -> list[Batch]:
         for page_id, view, round_ in _pages(run, part.parts["queue"]):
             found.setdefault((round_, view), {})[page_id] = None
     mark = next((page_id[:_MARK] for pages in found.values() for page_id in pages), "")
-    name = f"{files.base_name(run.folder.uri)[:_NAME]} {mark}"
+    name = f"{_short(run)} {mark}"
     return [
         Batch(f"{name} {round_} {view} {start // PAGES + 1:03}", view, round_, list(pages)[start : start + PAGES])
         for (round_, view), pages in found.items()
@@ -104,6 +107,32 @@ def write(run: Run, headings: Mapping[str, Heading], missing: frozenset[int]) ->
     for batch, tasks in _tasks(run, headings, missing):
         folder.replace(f"{batch.title}.json", msgspec.json.encode(list(tasks)))
     return folder.names(".json")
+
+
+def recover(run: Run, client: Client) -> list[dict[str, Any]]:
+    """Return what the server knows of a run's lost queue: page_id, view, round, place, mask_id and category, in order.
+
+    Its projects are told by the run's name. Raises `UserError` when there are none, or those of several runs.
+    """
+    name = _short(run)
+    pattern = re.compile(rf"{re.escape(name)} ([0-9a-f]{{{_MARK}}}) (\w+) (page|single) \d+")
+    known = [(found, project) for title, project in client.titles(name) if (found := pattern.fullmatch(title))]
+    marks = sorted({found[1] for found, _ in known})
+    if len(marks) != 1:
+        told = f"of {len(marks)} runs: {', '.join(marks)}" if marks else "of that name"
+        raise UserError(f"projects {told}, {name!r}; to find a lost queue they have to be of one run alone.")
+    rows: list[dict[str, Any]] = []
+    for found, project in sorted(known, key=lambda one: one[0][2] != _FIRST):  # whose first page marks all titles
+        for data in client.stored(project):
+            about = {"page_id": data["page_id"], "round": found[2], "view": found[3]}
+            for tile, category in data["names"].items():
+                mask_id, _, place = tile.partition(".")
+                rows.append({**about, "mask_id": int(mask_id), "place": int(place), "category": category})
+    return rows
+
+
+def _short(run: Run) -> str:
+    return files.base_name(run.folder.uri)[:_NAME]
 
 
 def _tasks(

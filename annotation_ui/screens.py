@@ -136,6 +136,7 @@ def _task(page: Page, content: dict[str, Any]) -> dict[str, Any]:
     place = [page.group, f"near: {', '.join(page.neighbours)}" if page.neighbours else ""]
     heading = {
         "page_id": page.page_id,
+        "names": {tile.uid: tile.category for tile in page.tiles},  # from which a lost queue is made again
         "title": _readable(page.title),
         "gloss": _readable(page.gloss),
         "place": _readable(" · ".join(filter(None, place))),

@@ -51,6 +51,9 @@ def stage_3(
     watch: Annotated[
         bool, typer.Option(help="import: look again every half minute, until all pages are done.")
     ] = False,
+    recover: Annotated[
+        bool, typer.Option(help="import: first make a lost queue again, from the pages that the server has.")
+    ] = False,
     audit: Annotated[
         bool, typer.Option(help="export: also a random sample of what is to be released, to be judged blind again.")
     ] = False,
@@ -78,10 +81,14 @@ def stage_3(
     from stages import crops
 
     target, extra = Run(run), Extra(audit, qualification)
-    check_options(target, step, extra, watch=watch)
+    check_options(step, extra, of_import=watch or recover)
     named = [f"cluster.workers={workers}"] if workers else []
     settings = load_config(config, [*(overrides or []), *named])
     server = connection.from_environment(crops.folder(target))
+    if recover:
+        take_up(target, server)
+    if step in (Stage3Step.fetch, Stage3Step.report):
+        check_shown(target)
     if step is Stage3Step.report:
         settle(target, settings)
         show_report(target, server)
@@ -102,14 +109,30 @@ def stage_3(
             raise typer.Exit(INCOMPLETE)
 
 
-def check_options(run: Any, step: Stage3Step | None, extra: Extra, *, watch: bool) -> None:
-    """Raise `UsageError` for options of another step, or a step that needs people to have been shown something."""
-    if watch and step is not Stage3Step.fetch:
-        raise UsageError("--watch: an option of rr7k stage-3 import.")
+def check_options(step: Stage3Step | None, extra: Extra, *, of_import: bool) -> None:
+    """Raise `UsageError` for options of another step."""
+    if of_import and step is not Stage3Step.fetch:
+        raise UsageError("--watch, --recover: options of rr7k stage-3 import.")
     if any(extra) and step in (Stage3Step.fetch, Stage3Step.report):
         raise UsageError("--audit, --qualification: options of rr7k stage-3 export.")
-    if step in (Stage3Step.fetch, Stage3Step.report) and not run.parts("queue"):
+
+
+def check_shown(run: Any) -> None:
+    """Raise `UsageError` when people were shown nothing yet."""
+    if not run.parts("queue"):
         raise UsageError(f"{run.folder.uri}: people were shown nothing yet. Begin with: rr7k stage-3 export")
+
+
+def take_up(run: Any, server: Any) -> None:
+    """Make a lost queue again from the server's pages."""
+    from annotation_ui import projects
+    from stages import queue
+
+    if server is None:
+        raise UsageError("--recover: no server is named. Set LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN.")
+    with err.status("reading the server's pages"), server.client() as client:
+        made = queue.adopt(run, projects.recover(run, client))
+    tell(f"queue: {made.pages:,} pages recovered")
 
 
 # --- to people --------------------------------------------------------------------------------------------

@@ -205,7 +205,11 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("mask_id", pa.int64(), "key into pairs; once in every round, gold more often"),
             _field("image_id", pa.int64(), "key into images"),
             _field("category", pa.string(), "what it is said to show"),
-            _field("why", _LABEL, "tail, head, flagged, dropped (a sample of stage 2's), kept (audit), conflict, gold"),
+            _field(
+                "why",
+                _LABEL,
+                "tail, head, flagged, dropped (a sample of stage 2's), kept (audit), conflict, gold, recovered",
+            ),
             _field("error", pa.float64(), "expected chance that it is wrong, 0 to 1: worst first", nullable=True),
             _field(
                 "inclusion_probability", pa.float64(), "chance with which it was drawn, (0, 1]; 1: all of its kind are"

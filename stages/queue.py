@@ -8,8 +8,8 @@ whose category has changed is another pair.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +149,7 @@ def append(run: Run, rows: pa.Table) -> Made:
     """Add pages, as `paging.paged` makes them, to the queue; for the holder of its lock."""
     if not rows.num_rows:
         return Made(0, Counter())
-    names = [name for name in crops.names(run, rows["mask_id"].to_numpy(), rows["view"][0].as_py()) if name is not None]
+    names = _pictures(run, rows)
     for column in crops.Names._fields:
         rows = rows.append_column(column, pa.array([getattr(name, column) for name in names], pa.string()))
     run.sweep(STEP, ["queue"])
@@ -161,6 +161,37 @@ def append(run: Run, rows: pa.Table) -> Made:
     made = files.sha256(keys(rows).tobytes())[:16]
     run.commit(STEP, key, {"queue": part}, fingerprint=made, counts=counts, facts={})
     return Made(pages, why)
+
+
+def _pictures(run: Run, rows: pa.Table) -> list[crops.Names]:
+    """Return the files of each row's mask in its view; all masks are in the run."""
+    ids, views = rows["mask_id"].to_numpy(), rows["view"].to_pylist()
+    of = {view: crops.names(run, ids, view) for view in sorted(set(views))}
+    return [name for place, view in enumerate(views) if (name := of[view][place]) is not None]
+
+
+def adopt(run: Run, rows: Sequence[Mapping[str, Any]]) -> Made:
+    """Make a lost queue again from what a server knows of it: page_id, view, round, place, mask_id and category.
+
+    Why a tile was shown, and whether its answer was known, is lost with the queue: none of them tests anybody any more.
+    Raises `UsageError` when the run has a queue, or lacks some of the masks: its shards have to be read first.
+    """
+    with run.lock(STEP):
+        if run.parts("queue"):
+            raise UsageError(f"{run.folder.uri}: has a queue; only one that is lost is made again.")
+        masks = run.dataset("masks").to_table(columns=["mask_id", "image_id"])
+        images = dict(zip(masks["mask_id"].to_pylist(), masks["image_id"].to_pylist(), strict=True))
+        if lost := {row["mask_id"] for row in rows} - images.keys():
+            raise UsageError(f"{run.folder.uri}: lacks {len(lost):,} of the masks that were shown. Read their shards.")
+        return append(run, _adopted(rows, images))
+
+
+def _adopted(rows: Sequence[Mapping[str, Any]], images: Mapping[int, int]) -> pa.Table:
+    same = {"why": "recovered", "error": None, "inclusion_probability": 1.0, "stratum": "", "gold": None}
+    whole = [{**row, "image_id": images[row["mask_id"]], **same} for row in rows]
+    fields = [field for field in tables.SCHEMAS["queue"] if field.name not in crops.Names._fields]
+    kinds = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in fields]
+    return pa.Table.from_pylist(whole, schema=pa.schema(kinds))
 
 
 def ordered(found: pa.Table, embed: Embed) -> pa.Table:

@@ -45,6 +45,7 @@ def test_a_page() -> None:
     assert screens.page_task(page(CUP)) == {
         "data": {
             "page_id": "p1",
+            "names": {"11": "cup"},
             "title": "cup",
             "gloss": "to drink from",
             "place": "tableware · near: mug, glass",
@@ -64,6 +65,7 @@ def test_a_single_tile() -> None:
     assert screens.single_task(page(CUP, neighbours=())) == {
         "data": {
             "page_id": "p1",
+            "names": {"11": "cup"},
             "title": "cup",
             "gloss": "to drink from",
             "place": "tableware",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from annotation_ui.projects import uid
 from pipeline.run import Run
 from stages import head_tail, queue, verdicts
 from stages.head_tail import HeadTailConfig
+
+SAME = ("page_id", "place", "view", "round", "mask_id", "image_id", "category", "crop", "raw")
+
+
+def tiles(run: Run) -> list[tuple[Any, ...]]:
+    """What is shown where."""
+    return sorted(tuple(row[name] for name in SAME) for row in rows(run, "queue"))
 
 
 def page_of(run: Run) -> screens.Page:
@@ -72,6 +80,17 @@ def test_from_pairs_to_an_audited_release(
     told = json.loads((Path(run.folder.path) / "screening.json").read_text())
     assert (told["audit"]["waiting"], told["progress"]["rounds"]["audit"]["pages"]) == (17, 17)
     assert site.server.email not in json.dumps(told)
+
+    shown = tiles(run)
+    for lost in ("queue", "screenings", "decisions"):
+        shutil.rmtree(Path(run.folder.path, lost))
+        shutil.rmtree(Path(run.folder.path, "commits", lost))
+    code, text = stage_3("import", "--recover")
+    assert (code, "19 pages recovered" in text) == (0, True), text
+    assert tiles(run) == shown
+    assert rows(run, "screenings") == before["screenings"]
+    assert rows(run, "decisions") == before["decisions"]
+    assert stage_3("import", "--recover")[0] == 2
     site.stop()
 
 

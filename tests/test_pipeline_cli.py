@@ -47,7 +47,7 @@ def test_help_names_every_command_and_how_to_begin(call) -> None:  # type: ignor
         (["stage-2", "--run", "{tmp}/r", "--dry-run"], 2, "no pairs to check"),
         (["stage-3", "--run", "{tmp}/r"], 2, "rr7k stage-2"),
         (["stage-3", "import", "--run", "{tmp}/r"], 2, "Begin with: rr7k stage-3 export"),
-        (["stage-3", "export", "--run", "{tmp}/r", "--watch"], 2, "--watch: an option of rr7k stage-3 import"),
+        (["stage-3", "export", "--run", "{tmp}/r", "--watch"], 2, "options of rr7k stage-3 import"),
         (["stage-3", "--run", "s3://bucket/r"], 2, "s3://bucket/r"),
         (["stage-3", "--run", "{tmp}/r", "--set", "queue.tiles=25"], 2, "queue.tiles"),
         (["annotate", "--run", "{tmp}/r"], 2, "rr7k stage-2"),

@@ -295,3 +295,19 @@ def test_pages_come_back_in_the_order_they_were_queued(run: Run, ids: list[int])
     queue.build(run, NO_GOLD, embed)
     assert [page.page_id for page in queue.pages(run)] == [page[0]["page_id"] for page in paged(run)]
     assert [(len(page.tiles), page.view) for page in queue.pages(run)] == [(24, "page"), (6, "page"), (10, "page")]
+
+
+def test_a_lost_queue_is_made_again_from_what_a_server_tells(run: Run, ids: list[int]) -> None:
+    page = {"page_id": "p", "view": "page", "round": "screening"}
+    single = {"page_id": "c", "view": "single", "round": "conflict", "place": 0, "category": HOSTILE, "mask_id": ids[0]}
+    told: list[Row] = [{**page, "place": place, "mask_id": ids[place], "category": "dog"} for place in range(3)]
+    with pytest.raises(UsageError, match="lacks 1 of the masks that were shown"):
+        queue.adopt(run, [*told, {**single, "mask_id": 7}])
+    assert not queued(run)
+    assert queue.adopt(run, [*told, single]) == (2, Counter(recovered=4))
+    made = queued(run)
+    assert [{name: row[name] for name in single} for row in made] == [*told, single]
+    assert [row["image_id"] for row in made] == [mask_id // 1000 for mask_id in (*ids[:3], ids[0])]
+    assert made[0]["crop"] != made[3]["crop"]  # one mask in two views
+    with pytest.raises(UsageError, match="only one that is lost"):
+        queue.adopt(run, told)
