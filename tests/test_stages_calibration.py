@@ -224,7 +224,7 @@ def test_shrinking_by_hand() -> None:
     one, other = shrink(right, np.ones(20), [first, ~first], 0.05)
     borrowed = 1 / (1 / 2.203390 + 1 / 10)  # 1.80556
     assert (one.unshrunk, other.unshrunk) == (0.9, 0.5)
-    assert one.borrowed == other.borrowed == pytest.approx(borrowed, rel=1e-5)
+    assert (one.borrowed, other.borrowed) == pytest.approx((borrowed, borrowed), rel=1e-5)
     assert one.precision == pytest.approx((9 + 0.5 * borrowed) / (10 + borrowed), rel=1e-5)
     assert one.lower == pytest.approx(beta_quantile(9 + 0.5 * borrowed, 2 + 0.5 * borrowed, 0.05), rel=1e-5)
     assert other.precision == pytest.approx((5 + 0.9 * borrowed) / (10 + borrowed), rel=1e-5)
