@@ -143,9 +143,8 @@ def _folder(model: str) -> Path:
 @cache
 def _model(model: str) -> SentenceTransformer:
     folder = model_files(model).folder
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return SentenceTransformer(str(folder), device="cpu")
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
