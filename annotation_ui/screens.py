@@ -12,7 +12,6 @@ import re
 import unicodedata
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -111,12 +110,6 @@ def single_task(page: Page) -> dict[str, Any]:
     picture = _image(tile.crop, "marked", "image missing") + _image(tile.raw, "raw")
     clean = [{"value": CLEAN, "hotkey": "5"}]
     return _task(page, {"uid": tile.uid, "picture": picture, "clean": clean})
-
-
-def absent(page: Page, crops_dir: Path) -> list[str]:
-    """Return the page's pictures that `crops_dir` lacks: people can submit broken tiles (label_studio.md §2)."""
-    wanted = [name for tile in page.tiles for name in (tile.crop, tile.raw)]
-    return [name for name in wanted if not (crops_dir / name).is_file()]
 
 
 def _check(page: Page, most: int) -> None:

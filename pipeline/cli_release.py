@@ -167,8 +167,8 @@ def _watched() -> Iterator[Any]:
 
     columns = (TextColumn("images"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task("", total=None)
-        yield Watcher(lambda size: bar.update(task, total=size), lambda size: bar.advance(task, size))
+        task = bar.add_task("", total=None, visible=False)
+        yield Watcher(lambda size: bar.update(task, total=size, visible=True), lambda size: bar.advance(task, size))
 
 
 def _report(made: Any, folder: Path) -> None:

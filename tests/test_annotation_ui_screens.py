@@ -2,7 +2,6 @@
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -141,11 +140,6 @@ def test_a_page_that_cannot_be_shown(tiles: list[Tile], told: str) -> None:
 def test_the_single_view_takes_one_tile() -> None:
     with pytest.raises(ValueError, match="1 to 1 tiles expected, 2 found"):
         screens.single_task(page(CUP, CUP._replace(uid="12")))
-
-
-def test_pictures_that_are_not_there(tmp_path: Path) -> None:
-    (tmp_path / "cup 1.jpg").touch()
-    assert screens.absent(page(CUP), tmp_path) == ["raw/cup 1.jpg"]
 
 
 @pytest.mark.parametrize(("view", "build"), [("page_view", screens.page_task), ("single_view", screens.single_task)])
