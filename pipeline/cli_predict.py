@@ -1,7 +1,8 @@
-"""`rr7k predict --engine`: an engine of stage 1 answers a benchmark."""
+"""`rr7k predict`: WOW-Seg, or any engine of stage 1, answers a benchmark."""
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,17 @@ from pipeline.cli_options import ConfigOption, RunOption, SetOption, WorkersOpti
 from pipeline.cli_quote import show_quote
 from pipeline.cli_stage_1 import PriceOption
 from pipeline.console import err, tell
+from pipeline.errors import UsageError
 
 
 def predict(
-    engine: Annotated[
-        str,
-        typer.Option(help="Who answers: embedded, transformers, openai or vllm, as namer.kind.", show_default=False),
-    ],
     benchmark: Annotated[Path, typer.Option(help="A release, or an imported data set.", show_default=False)],
     run: RunOption,
+    model: Annotated[str, typer.Option(help="Checkpoint folder of WOW-Seg.", show_default=False)] = "",
+    engine: Annotated[
+        str,
+        typer.Option(help="Or an engine: embedded, transformers, openai or vllm, as namer.kind.", show_default=False),
+    ] = "",
     split: Annotated[
         str, typer.Option(help="As its rows have it, or mini.", show_default="test, or the only one")
     ] = "",
@@ -36,7 +39,9 @@ def predict(
     price: PriceOption = None,
     redo: Annotated[bool, typer.Option(help="Ask again what was asked under other settings.")] = False,
 ) -> None:
-    """Answer a benchmark with any engine of stage 1, asked as in stage 1 ([bold]names.*[/], [bold]namer.*[/]).
+    """Answer a benchmark with a checkpoint of WOW-Seg, which names all regions of an image at once.
+
+    Or, for a baseline, with any engine of stage 1, asked as in stage 1 ([bold]names.*[/], [bold]namer.*[/]).
 
     Writes RUN/predictions.parquet, which [bold]rr7k score[/] reads. Stop it at any time and give the same command
     again: only what has no answer yet is asked.
@@ -48,7 +53,7 @@ def predict(
     from stages.naming import Bounds
     from stages.quote import spent
 
-    settings = load_config(config, [*(overrides or []), f"namer.kind={engine}", *_workers(workers)])
+    settings = load_config(config, [*(overrides or []), *_namer(model, engine), *_workers(workers)])
     target, bounds = Run(run), Bounds(limit, budget)
     with err.status("reading the benchmark"):
         known = truth.load(benchmark, split)
@@ -60,6 +65,12 @@ def predict(
         show_quote(quote, spent(target, answering.STEP), price, "regions", "namer")
         return
     _show(_answer(target, asked, settings, bounds, redo), benchmark, split)
+
+
+def _namer(model: str, engine: str) -> list[str]:
+    if bool(model) == bool(engine):
+        raise UsageError("Say who answers: --model CHECKPOINT for WOW-Seg, or --engine KIND.")
+    return ["namer.kind=wowseg", f"namer.model={json.dumps(model)}"] if model else [f"namer.kind={engine}"]
 
 
 def _workers(workers: int | None) -> list[str]:

@@ -336,6 +336,11 @@ def _write(run: Run, benchmark: Benchmark, every: Subjects) -> Written:
 
 
 def _texts(names: pa.Table) -> pa.ChunkedArray:
-    """Return what is to be scored: the name, else what was said; nothing where that was said of several regions."""
-    said = pc.if_else(pc.equal(names["layout"].cast(pa.string()), "marks"), "", names["raw"].cast(pa.large_string()))
-    return pc.coalesce(names["category"].cast(pa.large_string()), said.cast(pa.large_string()))
+    """Return what is to be scored: the name, else what was said; nothing where that was said of several regions.
+
+    What WOW-Seg says is a name, and is scored to the letter.
+    """
+    raw, layout = names["raw"].cast(pa.large_string()), names["layout"].cast(pa.string())
+    said = pc.if_else(pc.equal(layout, "marks"), pa.scalar("", pa.large_string()), raw)
+    name = pc.coalesce(names["category"].cast(pa.large_string()), said)
+    return pc.if_else(pc.equal(layout, "masks"), raw, name)

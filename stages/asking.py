@@ -51,7 +51,7 @@ def stream(
     if first.num_rows:
         prompts = ray.data.from_arrow(first).union(prompts)
     answers = engines.answers(prompts, engine, decoding)
-    start = max(engine.patience, LOADING if engine.kind in ("vllm", "transformers") else _START)
+    start = max(engine.patience, LOADING if engine.kind in ("vllm", "transformers", "wowseg") else _START)
     yield from watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
 
 

@@ -123,10 +123,25 @@ def record(tables: Iterator[pa.Table], run: Run, todo: Todo, asker: Asker, watch
         ledger.commit()
 
 
+def _said(answer: Answer, config: NamesConfig) -> list[dict[str, Any]]:
+    """Return what was said of each subject of a row of `ANSWERS`, as columns of `names`."""
+    share = len(answer["subjects"])
+    if config.layout == "masks":
+        each = msgspec.json.decode(answer["text"])
+    else:
+        numbers = {name: answer[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
+        shares = {name: None if value is None else value // share for name, value in numbers.items()}
+        each = [{"raw": answer["text"], "logprob": answer["logprob"], **shares}] * share
+    found = zip(each, parse(answer, config), strict=True)
+    return [{**one, "outcome": str(parsed.outcome), "category": parsed.category} for one, parsed in found]
+
+
 def parse(answer: Answer, config: NamesConfig) -> list[read_answers.Parsed]:
     """Read the names of its regions out of a row of `ANSWERS`, in the order they were asked about."""
     if config.layout == "marks":
         return read_answers.parse_numbered(answer["text"], len(answer["subjects"]))
+    if config.layout == "masks":
+        return [read_answers.parse(one["raw"]) for one in msgspec.json.decode(answer["text"])]
     return [read_answers.parse(answer["text"])]
 
 
@@ -135,23 +150,19 @@ def asker_of(step: str, config: NamesConfig, engine: EngineConfig) -> Asker:
     made = setting(config, engine)
 
     def rows(answer: Answer) -> list[dict[str, Any]]:
-        share = len(answer["subjects"])
-        numbers = {name: answer[name] for name in ("prompt_tokens", "cached_tokens", "generated_tokens")}
+        seconds = answer["seconds"]
         every = {
             "image_id": answer["image_id"],
             "namer": NAMER,
-            "raw": answer["text"],
-            "logprob": answer["logprob"],
-            **{name: None if value is None else value // share for name, value in numbers.items()},
-            "seconds": None if answer["seconds"] is None else answer["seconds"] / share,
+            "seconds": None if seconds is None else seconds / len(answer["subjects"]),
             "engine": engine.kind,
             "model": made.model,
             "revision": made.revision,
             "layout": made.layout,
             "prompt": made.prompt,
         }
-        found = zip(answer["subjects"], parse(answer, config), strict=True)
-        return [{**every, "mask_id": m, "outcome": str(p.outcome), "category": p.category} for m, p in found]
+        found = zip(answer["subjects"], _said(answer, config), strict=True)
+        return [{**every, **said, "mask_id": mask_id} for mask_id, said in found]
 
     return Asker(step, NAMER, "names", rows, config.tries, engine.gpus_used)
 

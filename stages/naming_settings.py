@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline import files
 from stages import region_prompts
-from stages.engines import embedded
+from stages.engines import embedded, wowseg
 from stages.engines.base import Decoding, EngineConfig
 from stages.region_prompts import LayoutName, RegionPrompt
 
@@ -24,10 +24,10 @@ class NamesConfig(RegionPrompt):
     """Stage 1 names: what the vision-language model is shown and asked."""
 
     layout: LayoutName = "auto"
-    """auto: cutout for the embedded engine, else shared+crop. shared+crop: the clean image, then the marked region
-    enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop: the marked
-    region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout: crop and
-    mask apart, for the embedded engine."""
+    """auto: cutout for the embedded engine, masks for wowseg, else shared+crop. shared+crop: the clean image, then the
+    marked region enlarged; the image's tokens are shared by its masks. overlay: the whole image, region marked. crop:
+    the marked region alone. marks: several numbered regions of one image in one question, by far the cheapest. cutout:
+    crop and mask apart, for the embedded engine. masks: the image with all its masks, for wowseg."""
 
     tries: int = Field(3, ge=1, le=100)
     """Runs in which a mask may fail before it is quarantined."""
@@ -64,10 +64,10 @@ def settled(config: NamesConfig, engine: EngineConfig) -> NamesConfig:
 
 def setting(config: NamesConfig, engine: EngineConfig) -> Setting:
     """Return what makes an answer under these settings."""
-    own = engine.kind == "embedded"
+    model, revision = _identity(engine)
     return Setting(
-        model=embedded.LABEL if own else engine.model,
-        revision=embedded.revision() if own else engine.pinned_revision,
+        model=model,
+        revision=revision,
         **{name: getattr(config, name) for name in ("layout", "image_px", "crop_px", "crop_scale", "marks", "square")},
         prompt=files.sha256(region_prompts.question("name", config).encode())[:16],
         min_pixels=engine.min_pixels,
@@ -76,6 +76,15 @@ def setting(config: NamesConfig, engine: EngineConfig) -> Setting:
         renderer=region_prompts.VERSION,
         tiles=engine.tiles,
     )
+
+
+def _identity(engine: EngineConfig) -> tuple[str, str]:
+    """Return model and revision."""
+    if engine.kind == "embedded":
+        return embedded.LABEL, embedded.revision()
+    if engine.kind == "wowseg":
+        return wowseg.checkpoint(engine).name, wowseg.revision(engine)
+    return engine.model, engine.pinned_revision
 
 
 def decoding(config: NamesConfig) -> Decoding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from stages.answers import Parsed
 from stages.engines.base import EngineConfig
 from stages.naming import parse
 from stages.naming_settings import NamesConfig, setting, settled
-from stages.region_prompts import LayoutName
+from stages.region_prompts import layouts
 from stages.rendering import Piece
 from stages.sampling import sample_limit, stable_hash, within
 from stages.todo import every_piece, fingerprints
@@ -46,12 +46,6 @@ class Trial(msgspec.Struct, frozen=True):
     """Mean cosine of the embeddings of name and true name; no name counts 0."""
 
 
-def layouts(engine: EngineConfig) -> list[LayoutName]:
-    """Return the layouts that `engine` can read."""
-    own = engine.kind == "embedded"
-    return [name for name in get_args(LayoutName) if name != "auto" and (name == "cutout") == own]
-
-
 def true_names(path: Path) -> dict[int, str]:
     """Read a table of mask_id and category, as `rr7k sample-data --coco` writes it. Raises `UsageError`."""
     try:
@@ -75,7 +69,7 @@ def run_trials(
     """
     pieces = sample(run, count, config, engine, truth)
     first: dict[int, str | None] = {}
-    for layout in layouts(engine):
+    for layout in layouts(engine.kind):
         chosen = settled(config.model_copy(update={"layout": layout}), engine)
         say(f"layout {layout}")
         rows, seconds = _asked(run, pieces, chosen, engine, say)

@@ -103,7 +103,7 @@ class Preflight:
         if errors := [row["error"] for row in self._answers.values() if row["error"]]:
             raise UserError(f"the engine does not work: {errors[0]}\nNothing was asked about the masks.")
         answers = {title: self._answers[number] for number, title in self._titles.items()}
-        told = "; ".join(f"{title}: {row['text']!r}" for title, row in answers.items())
+        told = "; ".join(f"{title}: {row['text']!r:.80}" for title, row in answers.items())
         say(f"preflight: {told}")
         if complaint := self._complaint(answers):
             if mode == "refuse":

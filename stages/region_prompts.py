@@ -22,7 +22,7 @@ from pipeline.images import Box, Photograph, Size
 VERSION = 1
 """Raised when the same mask and settings would give other pictures; part of every answer's fingerprint."""
 
-LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout"]
+LayoutName = Literal["auto", "shared+crop", "overlay", "crop", "marks", "cutout", "masks"]
 Shown = LayoutName | Literal["whole"]
 """whole: the clean image alone, for a question about all of it."""
 
@@ -72,6 +72,8 @@ class RegionPrompt(Section):
         return RegionPrompt(**{name: getattr(self, name) for name in RegionPrompt.model_fields})
 
 
+_OWN_LAYOUTS: dict[str, list[LayoutName]] = {"embedded": ["cutout"], "wowseg": ["masks"]}
+
 P = TypeVar("P", bound=RegionPrompt)
 
 BoundingBox = tuple[float, float, float, float]
@@ -107,19 +109,28 @@ def settled(prompt: P, kind: str, section: str, engine: str) -> P:
     `section` and `engine` are what prompt and engine are called in the configuration. Raises `UsageError` for a layout
     that the engine cannot read.
     """
-    embedded = kind == "embedded"
+    if kind == "wowseg" and section != "names":
+        raise UsageError(f"{engine}.kind = wowseg: WOW-Seg names regions and answers no other question.")
+    known = layouts(kind)
     if prompt.layout == "auto":
-        return prompt.model_copy(update={"layout": "cutout" if embedded else "shared+crop"})
-    if embedded != (prompt.layout == "cutout"):
+        return prompt.model_copy(update={"layout": known[0]})
+    if prompt.layout not in known:
         raise UsageError(
-            f"{section}.layout = {prompt.layout} does not go with {engine}.kind = {kind}: the embedded engine reads "
-            "the layout cutout and nothing else, and is the only one that does."
+            f"{section}.layout = {prompt.layout} does not go with {engine}.kind = {kind}, which reads "
+            f"{' or '.join(known)}."
         )
     return prompt
 
 
+def layouts(kind: str) -> list[LayoutName]:
+    """Return the layouts that a kind of engine can read, its default first."""
+    return _OWN_LAYOUTS.get(kind, ["shared+crop", "overlay", "crop", "marks"])
+
+
 def question(task: str, prompt: RegionPrompt) -> str:
-    """Return the question of `task` for a layout, as it stands in data_manifests/prompts."""
+    """Return the question of `task` for a layout, as it stands in data_manifests/prompts; none with `masks`."""
+    if prompt.layout == "masks":
+        return ""  # the checkpoint knows what it was trained with
     return (_PROMPTS / task / f"{prompt.layout}.txt").read_text(encoding="utf-8").strip()
 
 
@@ -139,6 +150,9 @@ def outlines(size: Size, boxes: Sequence[BoundingBox], prompt: RegionPrompt) -> 
     For a photograph that has to be turned upright, width and height come swapped, which costs the same.
     """
     whole = images.within(size, prompt.image_px)
+    if prompt.layout == "masks":
+        yield Outline(len(boxes), [size], 1)
+        return
     if prompt.layout == "marks":
         for start in range(0, len(boxes), prompt.marks):
             yield Outline(len(boxes[start : start + prompt.marks]), [whole, whole], 1)
@@ -208,6 +222,12 @@ def _cutout(photo: Photograph, regions: Sequence[Region], text: str, prompt: Reg
         yield Prompt([region.mask_id], [*encoded, text], [p.size for p in pictures], 0)
 
 
+def _masks(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
+    """Hand over the image and the masks as they are, in run lengths that refer to its pixels as they lie."""
+    picture = images.as_png(photo.pixels)
+    yield Prompt([region.mask_id for region in regions], [picture, *(r.rle_counts for r in regions)], [photo.size], 1)
+
+
 def _whole_alone(photo: Photograph, regions: Sequence[Region], text: str, prompt: RegionPrompt) -> Iterator[Prompt]:
     """Ask one question about the image; its first region stands for it."""
     whole, size = _whole(photo, prompt)
@@ -221,6 +241,7 @@ _LAYOUTS: dict[Shown, _Layout] = {
     "crop": _crop,
     "marks": _marks,
     "cutout": _cutout,
+    "masks": _masks,
     "whole": _whole_alone,
 }
 

@@ -258,7 +258,7 @@ def test_a_budget_without_known_gpus_is_refused(name: Naming) -> None:
 
 
 def test_the_embedded_engine_and_its_layout_go_together(masks: Run) -> None:
-    with pytest.raises(UsageError, match="the embedded engine reads the layout cutout"):
+    with pytest.raises(UsageError, match="kind = embedded, which reads cutout"):
         naming.preview(masks, NamesConfig(layout="crop"), EngineConfig(), naming.Bounds())
 
 

@@ -28,6 +28,10 @@ def answers(prompts: Any, config: EngineConfig, decoding: Decoding) -> Any:
         from stages.engines import transformers
 
         return transformers.answers(prompts, config, decoding)
+    if config.kind == "wowseg":
+        from stages.engines import wowseg
+
+        return wowseg.answers(prompts, config)
     from stages.engines import embedded
 
     return embedded.answers(prompts, config, decoding)

