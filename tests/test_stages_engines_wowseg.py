@@ -44,7 +44,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expected(checkpoint: Path, folder: Path) -> dict[int, Named]:
     """What the model says of every region, asked directly."""
-    network, found = WowSeg.from_pretrained(checkpoint), {}
+    network = WowSeg.from_pretrained(checkpoint)
+    found: dict[int, Named] = {}
     samples = RegionSamples(folder)
     regions = samples.read("instances", ["instance_id", "image_id", "segmentation"]).sort_by("instance_id")
     for row in samples.read("images", ["image_id", "image"]).to_pylist():
