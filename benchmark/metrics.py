@@ -73,6 +73,7 @@ class Hierarchy:
     def __init__(self, wordnet: WordNet) -> None:
         self._wordnet = wordnet
         self._above = lru_cache(1 << 17)(self._look_up)
+        self._noun = lru_cache(1 << 17)(self._known_ending)
 
     def steps(self, truth: str, prediction: str) -> Steps | None:
         """Return the shortest way from a true name to a predicted one, both normalised; None: no noun that it has.
@@ -81,13 +82,18 @@ class Hierarchy:
         WordNet lacks stands for its longest ending that it has: a red car is a car. The measure is the path length of
         Rada et al. (IEEE Trans. Systems, Man, and Cybernetics 19, 1989), in its two parts.
         """
-        wanted, found = self._above(truth, True), self._above(prediction, False)
-        ways = [Steps(wanted[noun], found[noun]) for noun in wanted.keys() & found.keys()]
-        return min(ways, key=lambda way: (sum(way), way)) if ways else None
+        wanted, found = self._above(self._noun(truth), True), self._above(self._noun(prediction), False)
+        ways = [(up + found[noun], up) for noun, up in wanted.items() if noun in found]
+        if not ways:
+            return None
+        links, up = min(ways)
+        return Steps(up, links - up)
 
-    def _look_up(self, name: str, pictured: bool) -> dict[int, int]:
-        known = next((end for end in _endings(name) if self._wordnet.senses(end)), "")
-        return self._wordnet.steps_up(self._wordnet.pictured(known) if pictured else self._wordnet.senses(known))
+    def _known_ending(self, name: str) -> str:
+        return next((end for end in _endings(name) if self._wordnet.senses(end)), "")
+
+    def _look_up(self, noun: str, pictured: bool) -> dict[int, int]:
+        return self._wordnet.steps_up(self._wordnet.pictured(noun) if pictured else self._wordnet.senses(noun))
 
 
 def _endings(name: str) -> Iterator[str]:
