@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
 
-from benchmark.stats import Audit, Size, Stats
+from benchmark.stats import Audit, Moves, Share, Size, Stats
 from pipeline import regions
 from pipeline.regions import RegionSamples
 
@@ -19,6 +19,9 @@ _LARGEST = "1M<n<10M"
 _EMBEDDED = "The images are in the column `image` of the table `images`."
 _REFERENCED = """The images are not here: `shard` and `shard_offset` say where they lie in SA-1B's own files, `sha256`
 what they are. `rr7k hydrate . --shards PATH --out DIR` makes a copy that holds them. Scoring needs no pixels."""
+
+_STRATA = """head: a frequent category, checked by the second model; tail: a rare one, not checked; flagged: the rules
+for the namers doubted it; dropped: the second model said no, and people kept it. All: weighted by the pairs of each."""
 
 _HOLDS = {
     "embed": "This release **holds copies of SA-1B's photographs**.",
@@ -46,12 +49,13 @@ def write(stats: Stats, samples: RegionSamples) -> str:
         pixels=_EMBEDDED if stats.images == "embed" else _REFERENCED,
         columns="\n\n".join(_columns(stats)),
         provenance="\n".join(_provenance(stats)),
-        audit="\n".join(_audit(run, found) for run, found in stats.audit.items()),
+        audit="\n\n".join(_audit(run, found) for run, found in stats.audit.items()),
         near_duplicates=(
             "; train images whose difference hash is near that of a test image were left out"
             if stats.near_duplicates_checked
             else ""
         ),
+        moves=_moves(stats.moves),
         splits="\n".join(f"| {name} | {_size(size)} |" for name, size in [*stats.splits.items(), ("all", total)]),
         frequency=_listed(stats.frequency),
         outside_the_tree=_outside(stats),
@@ -130,12 +134,29 @@ def _cell(text: str) -> str:
 
 
 def _audit(run: str, audit: Audit | None) -> str:
-    told = f"Share of right names in {_cell(run)}, by a blind second look"
+    """Return what the blind second look at a run found, by stratum and weighted by what these hold."""
+    told = f"Share of right names in {_cell(run)}, by a blind second look at a sample"
     if audit is None or audit.overall.share is None:
         return f"{told}: not measured."
-    found = audit.overall
-    nobody = f" ({audit.simulated:,} of the judgements are a program's)" if audit.simulated else ""
-    return f"{told}: {found.share:.1%}, 95 % limits {found.lower:.1%} to {found.upper:.1%}{nobody}."
+    program = f"{audit.simulated:,} of the judgements are a program's" if audit.simulated else ""
+    notes = [f"{audit.waiting:,} wait", f"{audit.unresolved:,} are judged neither right nor wrong", program]
+    rows = [_judged(_cell(name), share) for name, share in audit.strata.items()] + [_judged("**all**", audit.overall)]
+    head = ["| | judged | right | 95 % limits |", "|---|---|---|---|"]
+    return "\n".join([f"{told} ({', '.join(filter(None, notes))}):", "", *head, *rows, "", _STRATA])
+
+
+def _judged(name: str, found: Share) -> str:
+    right = "not measured" if found.share is None else f"{found.share:.1%}"
+    return f"| {name} | {found.observations:,} | {right} | {found.lower:.1%} to {found.upper:.1%} |"
+
+
+def _moves(moves: Moves | None) -> str:
+    """Say what became of an earlier release's splits."""
+    if moves is None:
+        return ""
+    told = [f"{count:,} {fate}" for fate, count in moves.images.items()]
+    mini = f"{moves.mini_kept:,} stay in `mini`, {moves.mini_left:,} left it, {moves.mini_new:,} came in"
+    return f" Of {moves.since}'s images {'; '.join(told)}. {moves.new:,} images are new. {mini}."
 
 
 def _outside(stats: Stats) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import pyarrow.compute as pc
 
 from benchmark import stats
-from pipeline.errors import UserError
+from pipeline.errors import UsageError, UserError
 from pipeline.regions import RegionSamples
 
 Format = Literal["coco", "jsonl"]
@@ -25,8 +26,10 @@ _ENCODED = msgspec.json.Encoder()
 def write(samples: RegionSamples, split: str | None, form: Format, path: Path) -> int:
     """Write a split, or all, as one file that appears whole; return its instances.
 
-    Raises `UserError` where there are none, or a name holds what separates names.
+    Raises `UserError` where there are none, or a name holds what separates names, `UsageError` where no file can be.
     """
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"{path}: is a folder, or in none that is there. Choose another --out.")
     where = None if split is None else pc.field("split") == split
     columns = ["instance_id", "image_id", "category", "segmentation", "bbox_xywh", "area", "iscrowd"]
     instances = samples.read("instances", columns, where).sort_by(
@@ -37,11 +40,22 @@ def write(samples: RegionSamples, split: str | None, form: Format, path: Path) -
     rows = (row for batch in instances.to_batches(max_chunksize=4096) for row in batch.to_pylist())
     images = samples.read("images", ["image_id", "file_name", "width", "height"], where).sort_by("image_id").to_pylist()
     content = _coco(samples, rows, images) if form == "coco" else _jsonl(rows, images)
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
-        file.writelines(content)
-    draft.replace(path)
+    _appear(path, content)
     return int(instances.num_rows)
+
+
+def _appear(path: Path, content: Iterator[bytes]) -> None:
+    """Write a file that has its name only once it is whole and on the disk; nothing is left of one that fails."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        with draft.open("wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink()
+        raise
+    draft.replace(path)
 
 
 def _coco(samples: RegionSamples, rows: Iterator[dict[str, Any]], images: list[dict[str, Any]]) -> Iterator[bytes]:

@@ -63,7 +63,7 @@ def samples_per_category(survey: Survey) -> bytes:
     edges = 2 ** np.arange(int(np.log2(counts[0])) + 2)
     found = np.histogram(counts, edges)[0]
     drawn = bars.bar(np.arange(len(found)), found, 0.85, color=_BLUE)
-    bars.bar_label(drawn, [f"{count:,}" if count else "" for count in found], fontsize=8)
+    bars.bar_label(drawn, [f"{count:,}" if count else "" for count in found], fontsize=7)
     labels = [f"{low:,}–{2 * low - 1:,}" if low > 1 else "1" for low in edges[:-1].tolist()]
     bars.set_xticks(np.arange(len(found)), labels, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
     bands = Counter(ranked["frequency"].to_pylist())
@@ -79,9 +79,10 @@ def _ranks(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     axes.fill_between(ranks, counts, 0.8, color=_BLUE, alpha=0.15)
     for place in (np.unique(np.geomspace(1, len(counts), _NAMED).round().astype(int)) - 1).tolist():
         text, at = _short(names[place]), (ranks[place], counts[place])
-        right = place > len(counts) / 3  # the last ones would run out of the picture
+        right = place > len(counts) / 3  # the last ones would run out of the picture, the very last through the curve
+        away = (-12, 4) if place == len(counts) - 1 and right else (4, 5)
         axes.annotate(
-            text, at, xytext=(4, 5), textcoords="offset points", fontsize=8, ha="right" if right else "left",
+            text, at, xytext=away, textcoords="offset points", fontsize=8, ha="right" if right else "left",
             parse_math=False,
         )  # fmt: skip
     half = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2)) + 1

@@ -19,7 +19,10 @@ from pipeline.masks import run_sums
 from pipeline.run import Run
 
 ROWS = 65_536
-"""Instances of one file, so many are in memory at once: about 80 MB of run lengths."""
+"""Instances of one file: about 80 MB of run lengths."""
+
+_AT_ONCE = 16 * 1024
+"""Instances held at once: whole row groups, and little beside what the libraries take."""
 
 TABLES = ("masks", "pairs", "names", "verdicts", "checks", "screenings")
 """Tables that are read here."""
@@ -42,12 +45,14 @@ def write(
 ) -> regions.Written:
     """Write one file of the selected pairs `chosen`, in their order.
 
-    Memory grows with the pairs chosen, not with the run. Raises `UserError` for damaged run lengths.
+    Memory grows neither with the pairs nor with the run. Raises `UserError` for damaged run lengths.
     """
-    columns = {**_told(chosen, split, minis, groups), **_masks(runs, chosen), **_provenance(runs, chosen)}
     schema = regions.SCHEMAS["instances"]
     with regions.FileWriter(path, "instances") as writer:
-        writer.write(pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}))
+        for start in range(0, len(chosen), _AT_ONCE):
+            part = chosen.slice(start, _AT_ONCE)
+            columns = {**_told(part, split, minis, groups), **_masks(runs, part), **_provenance(runs, part)}
+            writer.write(pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}))
     return writer.written
 
 

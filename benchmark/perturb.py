@@ -151,14 +151,14 @@ def _maker(to: Source, model: Model | None) -> Maker:
 
 
 def _rotated_boxes(image: Image, rows: Sequence[Row], data: bytes | None) -> Iterator[tuple[Bools, str]]:
-    from benchmark import outlines
+    from pipeline import outlines
 
     for row in rows:
         yield outlines.rotated_box(Region.of(row).mask()), MADE
 
 
 def _ellipses(image: Image, rows: Sequence[Row], data: bytes | None) -> Iterator[tuple[Bools, str]]:
-    from benchmark import outlines
+    from pipeline import outlines
 
     for row in rows:
         mask = Region.of(row).mask()

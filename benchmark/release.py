@@ -6,8 +6,9 @@ point, the same command goes on: files that were finished are kept, as long as t
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from benchmark import categories, description, drafts, image_files, instance_files, removals, selection, splits
+from benchmark import (
+    categories,
+    description,
+    drafts,
+    image_files,
+    instance_files,
+    previous,
+    removals,
+    selection,
+    splits,
+)
 from benchmark import stats as statistics
 from benchmark.image_files import Row, Watcher
+from benchmark.previous import Previous, Refused
 from benchmark.selection import RELEASED, Selection
 from benchmark.stats import Options
-from pipeline import files, regions
+from pipeline import regions
 from pipeline.errors import UsageError, UserError
 from pipeline.run import Run
 
@@ -44,21 +56,30 @@ class Plan(NamedTuple):
     conflicts: pa.Table
     images: list[Row]
     """One row per image, for `image_files`, ascending by image id."""
+    moves: statistics.Moves | None
+    """Since an earlier release."""
 
 
 def release(
-    runs: Sequence[Run], out: Path, options: Options, session: Callable[[], Any], watcher: Watcher
+    runs: Sequence[Run],
+    out: Path,
+    options: Options,
+    session: Callable[[], Any],
+    watcher: Watcher,
+    earlier: Path | None = None,
 ) -> statistics.Stats:
     """Release `runs` as the folder `out`; `session` opens a Ray session (a context manager).
 
-    Raises `UsageError` when `out` exists or the options are wrong, `UserError` for what cannot be released yet or
-    cannot be read, `BusyError` while another process makes the same folder.
+    Images keep the splits that they have in the release `earlier` (benchmark/previous.py). Raises `UsageError` when
+    `out` exists or the options are wrong, `UserError` for what cannot be released yet or cannot be read, `BusyError`
+    while another process makes the same folder.
     """
     _check(runs, options)
+    before = previous.load(earlier, options.version) if earlier else Previous()
     with drafts.made(out) as (draft, lock), session() as connected:
         lock.works_through(connected.name)
         shards = image_files.known_shards(runs)
-        plan = _plan(runs, options, connected, shards)
+        plan = _plan(runs, options, before, connected, shards)
         groups = categories.coarse_groups(runs)
         drafts.begin(draft, _hash(runs, plan, groups, options))
         _write_instances(draft, runs, plan, groups)
@@ -79,11 +100,13 @@ def _check(runs: Sequence[Run], options: Options) -> None:
 # --- planning ---------------------------------------------------------------------------------------------
 
 
-def _plan(runs: Sequence[Run], options: Options, session: Any, shards: Mapping[Any, Any]) -> Plan:
-    found = selection.select(runs, removals.load(), unscreened=options.unscreened)
-    of_images = splits.of_images(found.pairs)
+def _plan(runs: Sequence[Run], options: Options, before: Previous, session: Any, shards: Mapping[Any, Any]) -> Plan:
+    removed = removals.load()
+    found = selection.select(runs, removed, unscreened=options.unscreened)
+    of_images = splits.of_images(found.pairs, before.splits)
     found = _without(found, _unscreened_in_test(found.pairs, of_images), "unscreened-in-test-image")
     rows = _image_rows(runs, found.pairs)
+    leaking: Set[int] = frozenset()
     if len(set(of_images.values())) > 1:
         near = _near_duplicates(rows, of_images, session, shards)
         leaking = splits.leaking(of_images, near.items())
@@ -92,14 +115,19 @@ def _plan(runs: Sequence[Run], options: Options, session: Any, shards: Mapping[A
     if not len(found.pairs):
         told = ", ".join(f"{count:,} {name}" for name, count in sorted(found.outcomes.items()))
         raise UserError(f"nothing is left to release of {found.outcomes.total():,} pairs: {told}")
-    minis = splits.mini({row["image_id"]: of_images[row["image_id"]] for row in rows})
-    instances = Counter(found.pairs["image_id"].to_pylist())
+    _place(rows, of_images, before, Counter(found.pairs["image_id"].to_pylist()))
+    parts = {row["image_id"]: splits.part(row["split"], mini=row["mini"]) for row in rows}
+    chosen = found.pairs.append_column("part", pa.array([parts[i] for i in found.pairs["image_id"].to_pylist()]))
+    moves = previous.moves(before, rows, Refused(removed.images, leaking, of_images.keys()))
+    return Plan(chosen, found.outcomes, found.conflicts, rows, moves)
+
+
+def _place(rows: Sequence[Row], of_images: Mapping[int, str], before: Previous, instances: Mapping[int, int]) -> None:
+    """Add to each image its split, whether it is in the small subset, and how many instances it has."""
+    minis = splits.mini({row["image_id"]: of_images[row["image_id"]] for row in rows}, before.mini)
     for row in rows:
         image = row["image_id"]
         row |= {"split": of_images[image], "mini": image in minis, "instances": instances[image]}
-    parts = {row["image_id"]: splits.part(row["split"], mini=row["mini"]) for row in rows}
-    chosen = found.pairs.append_column("part", pa.array([parts[i] for i in found.pairs["image_id"].to_pylist()]))
-    return Plan(chosen, found.outcomes, found.conflicts, rows)
 
 
 def _without(found: Selection, dropped: Any, why: str) -> Selection:
@@ -152,9 +180,13 @@ def _near_duplicates(
 
 def _hash(runs: Sequence[Run], plan: Plan, groups: Groups, options: Options) -> str:
     """Return the hash of all that decides about the data files."""
-    columns = [column.to_pylist() for column in plan.chosen.columns]
     parts = [[run.folder.uri, *(run.parts(table) for table in instance_files.TABLES)] for run in runs]
-    return files.sha256(msgspec.json.encode([VERSION, options, parts, groups, plan.images, columns]))
+    digest = hashlib.sha256(msgspec.json.encode([VERSION, options, parts, groups]))
+    for row in plan.images:
+        digest.update(msgspec.json.encode(row))
+    for row in (row for batch in plan.chosen.to_batches(max_chunksize=8192) for row in batch.to_pylist()):
+        digest.update(msgspec.json.encode(row))
+    return digest.hexdigest()
 
 
 def _write_instances(draft: Path, runs: Sequence[Run], plan: Plan, groups: Groups) -> None:
@@ -178,6 +210,6 @@ def _describe(draft: Path, runs: Sequence[Run], plan: Plan, options: Options) ->
         writer.write(counted)
     drafts.record(draft, writer.written)
     pacsv.write_csv(plan.conflicts, draft / CONFLICTS)
-    made = statistics.gather(samples, runs, plan.outcomes, plan.conflicts, options)
+    made = statistics.gather(samples, runs, plan.outcomes, plan.conflicts, options, plan.moves)
     description.write(draft, made)
     return made

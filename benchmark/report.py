@@ -70,6 +70,7 @@ def write(
     told("counting")
     ours, compared = survey.take(folder), [survey.take(other) for other in others]
     opened, place = RegionSamples(folder), files.Folder(str(out))
+    (out / PAGE).unlink(missing_ok=True)  # it comes last, once all that it shows is there
     left_out: list[str] = []
     chosen = sample_pictures.choose(opened, samples)
     told(f"drawing {len(chosen):,} regions")

@@ -68,7 +68,7 @@ def html(content: Content) -> str:
         left_out="".join(f"<li>{escaped(line)}</li>" for line in content.left_out),
         figures="\n".join(_figure(name, content) for name in _CAPTIONS if name in content.figures),
         decisions="".join(f"<option>{escaped(name)}</option>" for name in near_synonyms.counts(())),
-        pairs_told=escaped(_pairs_told(content.pairs)),
+        pairs_told=escaped(_pairs_told(content)),
         data=_script_safe(_data(content)),
     )
 
@@ -141,14 +141,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _pairs_told(pairs: Sequence[Pair]) -> str:
-    told = ", ".join(f"{count:,} {name}" for name, count in near_synonyms.counts(pairs).items() if count)
-    shown = f"; the {_PAIRS:,} most similar are here, near-synonyms.csv has all" if len(pairs) > _PAIRS else ""
-    return (
-        f"{len(pairs):,} pairs of names have a cosine of {near_synonyms.LEAST:g} or more: {told}{shown}."
-        if pairs
-        else ""
-    )
+def _pairs_told(content: Content) -> str:
+    if content.space is None:
+        return "Names were not compared."
+    found = content.pairs
+    told = ", ".join(f"{count:,} {name}" for name, count in near_synonyms.counts(found).items() if count) or "none"
+    shown = f"; the {_PAIRS:,} most similar are here, near-synonyms.csv has all" if len(found) > _PAIRS else ""
+    return f"Pairs of names with a cosine of {near_synonyms.LEAST:g} or more: {told}{shown}."
 
 
 # --- data -------------------------------------------------------------------------------------------------

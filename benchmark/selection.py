@@ -32,8 +32,8 @@ _SHAPE = ("area", "bbox_x", "bbox_y", "bbox_w", "bbox_h")
 _PAIR = ["mask_id", "category"]
 """What a verdict and a decision are about: another category is another pair."""
 
-_AT_ONCE = 500_000
-"""Pairs that are looked at together: a few hundred MB."""
+_AT_ONCE = 100_000
+"""Pairs that are looked at together: about 150 MB."""
 
 Ints = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]

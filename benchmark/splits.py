@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +27,25 @@ NEAR = 3
 Ints = npt.NDArray[np.int64]
 
 
-def of_images(pairs: pa.Table) -> dict[int, str]:
-    """Return each image's split: `test` where at least one of its pairs (image_id, screened_by) was screened."""
+def of_images(pairs: pa.Table, before: Mapping[int, str]) -> dict[int, str]:
+    """Return each image's split: `test` where at least one of its pairs (image_id, screened_by) was screened.
+
+    An image that was `test` in an earlier release, whose splits are `before`, stays so.
+    """
     screened = pairs.filter(pc.not_equal(pairs["screened_by"], NOBODY))["image_id"].unique().to_pylist()
-    found = dict.fromkeys(pairs["image_id"].unique().to_pylist(), TRAIN)
-    return found | dict.fromkeys(screened, TEST)
+    found = pairs["image_id"].unique().to_pylist()
+    stay = [image for image in found if before.get(image) == TEST]
+    return dict.fromkeys(found, TRAIN) | dict.fromkeys([*screened, *stay], TEST)
 
 
-def mini(splits: dict[int, str]) -> set[int]:
-    """Choose the small subset: the test images with the lowest hashes of their ids.
+def mini(splits: Mapping[int, str], before: Set[int]) -> set[int]:
+    """Choose the small subset: of the test images those that were in it `before`, then the lowest hashes of ids.
 
-    So a version with further images keeps it but for those that a lower hash displaces, and no order matters.
+    So no order matters, and a version with further images that knows no earlier one has the same subset but for what
+    lower hashes displace.
     """
     hashes = {image: hashlib.sha256(f"mini {image}".encode()).digest() for image in splits if splits[image] == TEST}
-    return set(sorted(hashes, key=lambda image: hashes[image])[:MINI])
+    return set(sorted(hashes, key=lambda image: (image not in before, hashes[image]))[:MINI])
 
 
 def part(split: str, *, mini: bool) -> str:
@@ -86,7 +91,7 @@ def near_duplicates(of: Ints, among: Ints) -> npt.NDArray[np.bool_]:
     return found
 
 
-def leaking(splits: dict[int, str], hashes: Iterable[tuple[int, int]]) -> set[int]:
+def leaking(splits: Mapping[int, str], hashes: Iterable[tuple[int, int]]) -> set[int]:
     """Return the train images that are near-duplicates of a test image, from (image id, hash)."""
     by_split: dict[str, list[tuple[int, int]]] = {TEST: [], TRAIN: []}
     for image, value in hashes:

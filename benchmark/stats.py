@@ -53,15 +53,37 @@ class Share(msgspec.Struct, frozen=True):
     """None: nothing was judged yet."""
     lower: float
     upper: float
+    observations: int
 
 
 class Audit(msgspec.Struct, frozen=True):
     """What the blind second look of a run found (RUN/screening.json)."""
 
     overall: Share
+    """Strata weighted by the pairs that they hold."""
     strata: dict[str, Share]
+    """By why people were shown the pair: head, tail, flagged, dropped (stages/audit.py)."""
+    waiting: int
+    """Pairs drawn that nobody has judged yet."""
+    unresolved: int
+    """Pairs judged, but unsure, private, or as often right as wrong; they are in no share."""
     simulated: int
     """Judgements among it that no person gave."""
+
+
+class Moves(msgspec.Struct, frozen=True):
+    """What became of an earlier release's splits (benchmark/previous.py)."""
+
+    since: str
+    """Its name."""
+    images: dict[str, int]
+    """Its images, by what became of them."""
+    new: int
+    """Images that it did not have."""
+    mini_kept: int
+    mini_left: int
+    mini_new: int
+    """Images of the small subset."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +125,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     audit: dict[str, Audit | None]
     """By run: the share of released pairs that the blind audit found right; null: not measured."""
     near_duplicates_checked: bool
+    moves: Moves | None = None
+    """Of the splits of an earlier release; null: none was given."""
 
 
 def is_version(text: str) -> bool:
@@ -119,7 +143,12 @@ def is_date(text: str) -> bool:
 
 
 def gather(
-    samples: RegionSamples, runs: Sequence[Run], outcomes: Mapping[str, int], conflicts: pa.Table, options: Options
+    samples: RegionSamples,
+    runs: Sequence[Run],
+    outcomes: Mapping[str, int],
+    conflicts: pa.Table,
+    options: Options,
+    moves: Moves | None,
 ) -> Stats:
     """Count a release. Raises `UserError` when the outcomes do not add up to the instances written."""
     columns = ["image_id", "category", "split", "mini", "area_ratio", "screened_by", "agreement", "audited"]
@@ -159,6 +188,7 @@ def gather(
         audited=pc.sum(found["audited"]).as_py() or 0,
         audit={selection.name_of(run): _audit(run) for run in runs},
         near_duplicates_checked=samples.read("images", ["dhash"])["dhash"].null_count == 0,
+        moves=moves,
     )
 
 

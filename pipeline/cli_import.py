@@ -31,7 +31,8 @@ _KINDS = {
     "jsonl": "JSON Lines of the WOW-Seg authors: image, width, height, masks, label",
     "sa1b": "sa_N.json, folders or tars of them, with a name in every annotation, as category, category_name, label, "
     "name or class_name",
-    "rr7k": "the published RR-7K: files, or a folder, of coco, sa1b or jsonl; the last two as Parquet as well",
+    "rr7k": "the published RR-7K: files, or a folder, of coco, sa1b or jsonl; the last two as Parquet as well, and "
+    "Parquet with a row per region. Images that it holds are copied in",
 }
 
 HELP = "\n\n".join(

@@ -58,6 +58,10 @@ def release(
     unscreened: Annotated[
         bool, typer.Option("--unscreened", help="Also what stage 2 kept and nobody has judged, marked so everywhere.")
     ] = False,
+    previous: Annotated[
+        Path | None,
+        typer.Option(help="An earlier release: its images keep their splits and `mini`.", show_default=False),
+    ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     workers: WorkersOption = None,
@@ -65,8 +69,12 @@ def release(
     """Release the pairs that people let through, as a folder of Parquet that explains itself.
 
     Pairs that wait for a verdict and votes that are unresolved are refused, with the command that resolves them. The
-    folder appears whole or not at all; killed at any point, the same command goes on. The same runs, version and date
-    give the same bytes.
+    folder appears whole or not at all; killed at any point, the same command goes on. The same runs, version, date and
+    earlier release give the same bytes.
+
+    An image of an earlier release (--previous) that was test stays test, one that was train becomes test only when
+    people have screened it since, and who was in mini stays in it. Images that resemble a test image leave train, and
+    what was taken down leaves both; how many, and why, is told here and in the card.
     """
     if context.invoked_subcommand is not None:
         return
@@ -74,7 +82,8 @@ def release(
         raise UsageError("needed: rr7k release --run RUN --out DIR --version 1.0.0 --images embed|reference")
     if images is None:
         raise UsageError(_QUESTION)
-    made = _release(run, folder, (version, day, images.value, unscreened), _settings(config, overrides, workers))
+    asked = (version, day, images.value, unscreened)
+    made = _release(run, folder, asked, previous, _settings(config, overrides, workers))
     _report(made, folder)
 
 
@@ -142,7 +151,9 @@ def _settings(config: str | None, overrides: list[str] | None, workers: int | No
     return load_config(config, [*(overrides or []), *named])
 
 
-def _release(runs: list[str], folder: Path, asked: tuple[str, str | None, Any, bool], settings: Any) -> Any:
+def _release(
+    runs: list[str], folder: Path, asked: tuple[str, str | None, Any, bool], earlier: Path | None, settings: Any
+) -> Any:
     from datetime import UTC, datetime
 
     from benchmark import release as step
@@ -155,7 +166,9 @@ def _release(runs: list[str], folder: Path, asked: tuple[str, str | None, Any, b
     options = Options(version=version, date=date, images=images, unscreened=unscreened)
     opened = [Run(uri) for uri in runs]
     with _watched() as watcher:
-        return step.release(opened, folder.absolute(), options, lambda: cluster.session(settings.cluster), watcher)
+        return step.release(
+            opened, folder.absolute(), options, lambda: cluster.session(settings.cluster), watcher, earlier
+        )
 
 
 @contextmanager
@@ -183,12 +196,25 @@ def _report(made: Any, folder: Path) -> None:
     out.print(table, highlight=False)
     for kind, count in made.conflicts.items():
         tell(f"{kind}: {count:,}, listed in {folder / 'conflicts.csv'}")
+    _tell_moves(made.moves)
     if made.outside_the_tree:
         tell(
             f"{len(made.outside_the_tree):,} of {made.total.categories:,} categories have no coarse group, "
             f"{made.outside_the_tree[0]!r} for one; to place them before the next release: rr7k categories propose"
         )
     _tell_size(made, folder)
+
+
+def _tell_moves(moves: Any) -> None:
+    """Say what became of the splits of an earlier release."""
+    if moves is None:
+        return
+    for fate, count in moves.images.items():
+        tell(f"images of {moves.since}: {count:,} {fate}")
+    tell(
+        f"images that it did not have: {moves.new:,}; of mini {moves.mini_kept:,} stay, {moves.mini_left:,} left, "
+        f"{moves.mini_new:,} came in"
+    )
 
 
 def _tell_size(made: Any, folder: Path) -> None:

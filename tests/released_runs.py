@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +100,38 @@ def small(run: Run, folder: Path, images: int = 3) -> Path:
     return made
 
 
-def make(runs: Run | list[Run], out: Path, session: Any = inline, **changes: Any) -> Stats:
+def make(
+    runs: Run | list[Run], out: Path, session: Any = inline, previous: Path | None = None, **changes: Any
+) -> Stats:
     """Release in this process."""
     options = Options(**{"version": "1.0.0", "date": "2026-11-25", "images": "embed", **changes})
     watcher = Watcher(lambda _: None, lambda _: None)
-    return release.release(runs if isinstance(runs, list) else [runs], out, options, session, watcher)
+    return release.release(runs if isinstance(runs, list) else [runs], out, options, session, watcher, previous)
+
+
+_DYING = """
+import importlib, os, signal, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+module, path = {at!r}.split(":")
+*owners, name = path.split(".")
+owner = importlib.import_module(module)
+for part in owners:
+    owner = getattr(owner, part)
+whole, calls = getattr(owner, name), iter(range({call} - 1))
+def dying(*given, **named):
+    if next(calls, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **named)
+setattr(owner, name, dying)
+"""
+
+
+def killed(program: str, at: str, call: int = 1) -> None:
+    """Run a program in a process that is killed when it calls a function, as in `pipeline.regions:FileWriter.write`."""
+    tests = Path(__file__).parent
+    before = _DYING.format(root=str(tests.parent), tests=str(tests), at=at, call=call)
+    done = subprocess.run([sys.executable, "-c", before + program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def content(folder: Path) -> dict[str, bytes]:

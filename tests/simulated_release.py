@@ -1,30 +1,37 @@
-"""A release at its real size, as files alone: rows of images with small pictures, instances, categories. All simulated.
+"""A run at the real release's size: shards of small pictures, masks, names, checks and votes. All simulated.
 
 Categories are as many as the paper's and as frequent as words are: the names of the coarse tree, alone and behind a
-colour or a material. Few masks and pictures are made; what is about an instance repeats them.
+colour or a material. Every picture is another; few masks are made, and what is about an instance repeats them.
 """
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from PIL import Image
-from pycocotools import mask as coco
+from released_runs import decide, decision, name, pair, verdict
+from sa1b_shards import build, commit, write_tar
 
-from pipeline import regions
 from pipeline.adjectives import COLOURS, MATERIALS
+from pipeline.run import Run
+from stages.sample_data import annotation
 
 IMAGES, INSTANCES, CATEGORIES = 80_000, 200_000, 7_662  # arXiv:2605.16903 §3.4
 WIDTH, HEIGHT = 160, 120
-_SHAPES, _PICTURES = 400, 200
-_ROWS = 65_536
+_SHAPES, _SHARD, _AT_ONCE = 400, 8_000, 50_000
+_UNSEEN = 4
+"""One image in so many was looked at by nobody."""
 _TREE = Path(__file__).parent.parent / "data_manifests" / "coarse_categories.toml"
+
+Row = dict[str, Any]
 
 
 class Kind(NamedTuple):
@@ -45,62 +52,71 @@ def kinds(count: int = CATEGORIES) -> list[Kind]:
     return sorted([*plain, *(longer[place] for place in chosen)][:count])
 
 
-def write(folder: Path, images: int = IMAGES, instances: int = INSTANCES, seed: int = 0) -> None:
-    """Write the data files of a release; every category has an instance at least."""
-    random, named = np.random.default_rng(seed), kinds()
-    code = np.sort(_codes(len(named), instances, random))
-    image = random.integers(images, size=instances)
-    test = np.arange(images) % 4 > 0
-    mini = np.arange(images) < min(1000, images // 4) * 4 // 3
-    columns = {name: pa.array([getattr(kind, name) for kind in named]) for name in Kind._fields}
-    for start in range(0, instances, _ROWS):
-        part = slice(start, start + _ROWS)
-        place, ids = pa.array(code[part]), np.arange(instances, dtype=np.int64)[part]
-        told = {name: column.take(place) for name, column in columns.items()}
-        table = _instances(ids, image[part], {**told, "split": np.where(test, "test", "train")[image[part]]}, random)
-        name = f"instances-test-{start // _ROWS:05d}-of-{-(-instances // _ROWS):05d}.parquet"
-        with regions.FileWriter(folder / "data" / name, "instances") as writer:
-            writer.write(table)
-    _images(folder, images, np.bincount(image, minlength=images), test, mini, random)
-    of = {name: column.take(pa.array(code)) for name, column in columns.items()}
-    counted = regions.count_categories(pa.table({**of, "image_id": image}))
-    with regions.FileWriter(folder / "data" / "categories.parquet", "categories") as writer:
-        writer.write(counted)
+def write(folder: Path, images: int = IMAGES, instances: int = INSTANCES) -> Run:
+    """Write shards and a run of them, to be released unscreened: of three images in four a program judged all pairs.
+
+    Images are numbered from 1, masks 100 · image and on; every category has an instance at least.
+    """
+    random, named = np.random.default_rng(0), kinds()
+    image = np.sort(np.concatenate([np.arange(images), random.integers(images, size=instances - images)])) + 1
+    mask = image * 100 + np.arange(instances) - np.searchsorted(image, image)
+    _shards(folder / "shards", image, mask, random)
+    run = Run(str(folder / "run"))
+    build(run, folder / "shards")
+    _named(run, list(zip(mask.tolist(), _categories(named, instances, random), strict=True)))
+    sink = io.StringIO()
+    rows = csv.writer(sink)
+    rows.writerow(["name", "primary", "secondary", "nearest", "score", "labelled", "decision"])
+    rows.writerows([*kind, "", "", "no", "ok"] for kind in named)
+    run.folder.replace("coarse-groups.csv", sink.getvalue().encode())
+    return run
 
 
-def _codes(categories: int, instances: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+def _categories(named: Sequence[Kind], instances: int, random: np.random.Generator) -> list[str]:
     """Every category once, the others as often as words are, in no order."""
-    shares = random.permutation(1 / np.arange(1, categories + 1))
-    rest = random.choice(categories, instances - categories, p=shares / shares.sum())
-    return np.concatenate([np.arange(categories), rest])
+    shares = random.permutation(1 / np.arange(1, len(named) + 1))
+    rest = random.choice(len(named), instances - len(named), p=shares / shares.sum())
+    return [named[code].category for code in random.permutation(np.concatenate([np.arange(len(named)), rest]))]
 
 
-def _instances(
-    ids: npt.NDArray[np.int64], image: npt.NDArray[np.int64], told: dict[str, object], random: np.random.Generator
-) -> pa.Table:
-    rles, count = _shapes(np.random.default_rng(1)), len(ids)
-    shape = pa.array(random.integers(len(rles), size=count))
-    areas = np.array([coco.area(rle) for rle in rles], np.int64)
-    masks = pa.array([{"size": [HEIGHT, WIDTH], "counts": r["counts"].decode()} for r in rles])
-    known = {
-        **{"instance_id": ids, "image_id": image, "category_raw": told["category"], "mini": [False] * count},
-        **{"segmentation": masks.take(shape), "bbox_xywh": pa.array(coco.toBbox(rles).tolist()).take(shape)},
-        **{"area": pa.array(areas).take(shape), "area_ratio": pa.array(areas / (WIDTH * HEIGHT)).take(shape)},
-        **{"screened_by": ["simulated"] * count, "agreement": ["only-one"] * count, "namers": [["vlm"]] * count},
-        **{"raw_names": pa.array([[n] for n in told["category"].to_pylist()])},  # type: ignore[attr-defined]
-        **told,
-    }
-    fields = regions.SCHEMAS["instances"]
-    return pa.table([_column(known.get(f.name), f, count) for f in fields], schema=fields)
+def _named(run: Run, named: Sequence[tuple[int, str]]) -> None:
+    """Write what was named, checked and decided, some at a time."""
+    commit(run, screenings=[], queue=[])
+    for start in range(0, len(named), _AT_ONCE):
+        part = named[start : start + _AT_ONCE]
+        made = {"pairs": pair, "names": name, "verdicts": verdict}
+        commit(run, **{table: [row(*one) for one in part] for table, row in made.items()})
+    seen = [one for one in named if one[0] // 100 % _UNSEEN]
+    decide(run, [decision(*one, by="simulated") for one in seen])
 
 
-def _column(given: object, field: pa.Field, count: int) -> pa.Array:
-    if given is None:
-        return pa.nulls(count, field.type)
-    return (given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)).cast(field.type)
+# --- shards -----------------------------------------------------------------------------------------------
 
 
-def _shapes(random: np.random.Generator) -> list[dict[str, bytes]]:
+def _shards(
+    folder: Path, image: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], random: np.random.Generator
+) -> None:
+    folder.mkdir(parents=True)
+    shapes = _shapes(np.random.default_rng(1))
+    for first in range(1, int(image[-1]) + 1, _SHARD):
+        ids = range(first, min(first + _SHARD, int(image[-1]) + 1))
+        starts = np.searchsorted(image, [*ids, ids[-1] + 1])
+        of = {number: mask[start:stop] for number, start, stop in zip(ids, starts[:-1], starts[1:], strict=True)}
+        write_tar(folder / f"sa_{first // _SHARD:06d}.tar", _members(of, shapes, random))
+
+
+def _members(
+    of: dict[int, npt.NDArray[np.int64]], shapes: Sequence[Row], random: np.random.Generator
+) -> Iterable[tuple[str, bytes]]:
+    for (image, masks), data in zip(of.items(), pictures(len(of), seed=min(of)), strict=True):
+        info = {"image_id": image, "width": WIDTH, "height": HEIGHT, "file_name": f"sa_{image}.jpg"}
+        chosen = random.choice(len(shapes), len(masks), replace=False)  # a mask once in an image
+        found = [{**shapes[shape], "id": own} for shape, own in zip(chosen, masks.tolist(), strict=True)]
+        yield f"sa_{image}.jpg", data
+        yield f"sa_{image}.json", json.dumps({"image": info, "annotations": found}).encode()
+
+
+def _shapes(random: np.random.Generator) -> list[Row]:
     """Blobs of all sizes, with an edge that is not straight."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     found = []
@@ -109,37 +125,15 @@ def _shapes(random: np.random.Generator) -> list[dict[str, bytes]]:
         at = random.uniform([reach / 2, reach / 2], [WIDTH - reach / 2, HEIGHT - reach / 2])
         angle = np.arctan2(y - at[1], x - at[0])
         edge = reach * (1 + 0.25 * np.sin(random.integers(2, 7) * angle + random.random() * 6))
-        mask = np.hypot(x - at[0], y - at[1]) < edge
-        found.append(coco.encode(np.asfortranarray(mask, np.uint8)))
+        found.append(annotation(0, np.hypot(x - at[0], y - at[1]) < edge, 0.9, 0.97))
     return found
 
 
-def pictures(count: int = _PICTURES, size: tuple[int, int] = (WIDTH, HEIGHT), quality: int = 80) -> list[bytes]:
+def pictures(count: int, size: tuple[int, int] = (WIDTH, HEIGHT), quality: int = 80, seed: int = 2) -> Iterable[bytes]:
     """Different JPEGs of coloured patches."""
-    random, found = np.random.default_rng(2), []
+    random = np.random.default_rng(seed)
     for _ in range(count):
         sink = io.BytesIO()
         cells = random.integers(0, 256, (5, 7, 3), np.uint8)
         Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC).save(sink, "JPEG", quality=quality)
-        found.append(sink.getvalue())
-    return found
-
-
-def _images(
-    folder: Path, images: int, counts: npt.NDArray[np.int64], test: npt.NDArray[np.bool_],
-    mini: npt.NDArray[np.bool_], random: np.random.Generator,
-) -> None:  # fmt: skip
-    made = pictures()
-    fields = regions.schema("images", images=True)
-    with regions.FileWriter(folder / "data" / "images-test-00000-of-00001.parquet", "images", images=True) as writer:
-        for start in range(0, images, 4096):
-            ids = np.arange(start, min(images, start + 4096))
-            data = [made[i] for i in random.integers(len(made), size=len(ids))]
-            names = [f"sa_{i}.jpg" for i in ids]
-            known = {
-                **{"image_id": ids, "file_name": names, "width": [WIDTH] * len(ids), "height": [HEIGHT] * len(ids)},
-                **{"split": np.where(test[ids], "test", "train"), "mini": mini[ids], "instances": counts[ids]},
-                **{"file_bytes": [len(d) for d in data]},
-                "image": pa.array([{"bytes": d, "path": n} for d, n in zip(data, names, strict=True)]),
-            }
-            writer.write(pa.table([_column(known.get(f.name), f, len(ids)) for f in fields], schema=fields))
+        yield sink.getvalue()

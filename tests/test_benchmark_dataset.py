@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pycocotools.coco import COCO
-from released_runs import decision, fill, make, pair, photograph, shard, small
+from released_runs import decision, fill, killed, make, pair, photograph, shard, small
 from sa1b_shards import build
 
 import benchmark
@@ -211,7 +211,23 @@ def test_exports_refuse_what_would_be_misread(tmp_path: Path, run: Run) -> None:
         exports.write(RegionSamples(tmp_path / "out"), None, "jsonl", tmp_path / "x.jsonl")
     with pytest.raises(UserError, match="no instances in split 'val'"):
         exports.write(RegionSamples(tmp_path / "out"), "val", "coco", tmp_path / "x.json")
-    assert not (tmp_path / "x.jsonl").exists()
+    with pytest.raises(UsageError, match="is a folder, or in none that is there"):
+        exports.write(RegionSamples(tmp_path / "out"), None, "coco", tmp_path / "none" / "x.json")
+    assert not list(tmp_path.glob("*x.json*"))
+
+
+def test_a_killed_export_leaves_nothing_under_its_name(released: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    program = f"""
+from pathlib import Path
+from benchmark import exports
+from pipeline.regions import RegionSamples
+exports.write(RegionSamples(Path({str(released)!r})), None, "jsonl", Path({str(path)!r}))
+"""
+    killed(program, "benchmark.exports:os.fsync")
+    assert [file.name for file in tmp_path.iterdir()] == [".x.jsonl.part"]
+    exports.write(RegionSamples(released), None, "jsonl", path)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 # --- what changed ---

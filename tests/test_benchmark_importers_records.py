@@ -8,10 +8,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from foreign_data_sets import SQUARE, Row, annotation, coco, imported, write_json
+from foreign_data_sets import SQUARE, Row, annotation, coco, imported, pixels, write_json
+from PIL import Image
 
 from benchmark import importers
 from pipeline.errors import UserError
@@ -190,7 +192,15 @@ def write_parquet(path: Path, *rows: Row) -> Path:
 def as_bytes(record: Row) -> Row:
     """A record with its run lengths and its image stored as bytes, as a hub may store them."""
     masks = [{**mask, "counts": mask["counts"].encode()} for mask in record["masks"]]
-    return {**record, "masks": masks, "image": {"bytes": b"\xff\xd8\xff", "path": record["image"]}}
+    return {**record, "masks": masks, "image": {"bytes": picture("JPEG"), "path": record["image"]}}
+
+
+def picture(form: str, pixels: Any = ()) -> bytes:
+    """An image file of 6×5 px, grey or of these pixels."""
+    sink = io.BytesIO()
+    image = Image.fromarray(np.array(pixels, np.uint8)) if len(pixels) else Image.new("L", (6, 5), 90)
+    image.save(sink, form)
+    return sink.getvalue()
 
 
 def test_a_published_rr7k_in_every_layout(tmp_path: Path) -> None:
@@ -208,10 +218,92 @@ def test_a_published_rr7k_in_every_layout(tmp_path: Path) -> None:
     made = imported("rr7k", files, tmp_path / "out")
     assert sorted(row["image_id"] for row in made.images) == sorted(expected)
     assert (made.report.instances, made.report.wrong, made.report.problems) == (15, 0, 0)
+    assert {row["image_id"]: row["image"]["bytes"] for row in made.images if row["image"]} == {11: picture("JPEG")}
     (tmp_path / "folder").mkdir()
     for file in files:
         file.rename(tmp_path / "folder" / file.name)
     assert imported("rr7k", [tmp_path / "folder"], tmp_path / "again").instances == made.instances
+
+
+def region_row(**changed: Any) -> Row:
+    """A row of one region, as a hub may hold it."""
+    return {"image": "sa_7.jpg", "width": 6, "height": 5, "segmentation": RLE, "category": "dog", **changed}
+
+
+CORNERS = [[0] * 6, [0, 255, 255, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
+"""The pixels of `SQUARE`, each of them above 0."""
+
+
+@pytest.mark.parametrize("changed", [
+    {},
+    {"segmentation": json.dumps(RLE)},
+    {"segmentation": {**RLE, "counts": str(RLE["counts"]).encode()}},
+    {"segmentation": [[float(number) for number in SQUARE]]},
+    {"segmentation": {"bytes": picture("PNG", CORNERS), "path": "mask.png"}},
+    {"segmentation": None, "mask": picture("PNG", CORNERS)},
+    {"segmentation": None, "rle": RLE, "width": None, "height": None},
+    {"image": {"bytes": picture("JPEG"), "path": "sa_7.jpg"}, "width": None, "height": None},
+    {"image": {"bytes": picture("JPEG"), "path": None}, "image_id": 7, "segmentation": [SQUARE], "width": None},
+    {"image": picture("JPEG"), "file_name": "x/sa_7.jpg", "category": None, "label": "dog"},
+    {"image": None, "image_id": 7},
+])  # fmt: skip
+def test_parquet_with_a_row_per_region(tmp_path: Path, changed: Row) -> None:
+    file = write_parquet(tmp_path / "a.parquet", region_row(**changed, id=5, bbox=[1, 1, 2, 2]))
+    made = imported("rr7k", [file], tmp_path / "out")
+    (row,), (image,) = made.instances, made.images
+    assert (row["instance_id"], row["image_id"], row["category_raw"], row["area"]) == (5, 7, "dog", 4)
+    assert pixels(row) == [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
+    assert row["bbox_source_xywh"] == [1, 1, 2, 2]
+    held = changed.get("image")
+    assert image.get("image", {}).get("bytes") == (picture("JPEG") if isinstance(held, dict | bytes) else None)
+    assert sorted(path.name for path in made.folder.iterdir()) == ["data", "import.json", "left_out.csv"]
+
+
+def test_regions_of_an_image_hold_it_once(tmp_path: Path) -> None:
+    held = {"bytes": picture("JPEG"), "path": "sa_7.jpg"}
+    rows = [region_row(image=held, id=number, category=name) for number, name in enumerate(("dog", "cat"))]
+    made = imported("rr7k", [write_parquet(tmp_path / "a.parquet", *rows)], tmp_path / "out")
+    assert [(image["image_id"], image["instances"]) for image in made.images] == [(7, 2)]
+    assert made.report.embedded == 1
+
+
+def test_class_labels_are_named(tmp_path: Path) -> None:
+    told = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}}}
+    rows = [{**region_row(category=None), "label": number} for number in (1, 0, 2)]
+    table = pa.Table.from_pylist(rows).drop_columns("category")
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
+    made = imported("rr7k", [tmp_path / "a.parquet"], tmp_path / "out")
+    assert sorted(row["category_raw"] for row in made.instances) == ["cat", "dog"]
+    assert made.report.examples == ["a.parquet row 2.label: 2 is no class; there are 2"]
+
+
+@pytest.mark.parametrize(("changed", "error"), [
+    ({"segmentation": "{"}, "row 0.segmentation: neither run lengths, polygons nor an image file: Input data was"),
+    ({"segmentation": b"no picture"}, "row 0.segmentation: neither run lengths, polygons nor an image file: cannot"),
+    ({"segmentation": {"size": [6, 5], "counts": "n0"}}, "row 0.segmentation: size [6, 5] (height, width), but its"),
+    ({"image": "../sa_7.jpg"}, "row 0.image: file name '../sa_7.jpg': not a relative path"),
+    ({"image": None}, "row 0.image: no image file, no name of one, and no image id"),
+    ({"segmentation": [SQUARE], "width": None}, "row 0.image: its size is told nowhere"),
+    ({"image": b"no picture", "segmentation": [SQUARE], "width": None}, "row 0.image: not an image that can be opened"),
+    ({"category": 3}, "row 0.category: a name expected, 3 found"),
+])  # fmt: skip
+def test_a_bad_row_costs_itself_only(tmp_path: Path, changed: Row, error: str) -> None:
+    files = [
+        write_parquet(tmp_path / f"{n}.parquet", row)  # one file, one type of a column
+        for n, row in enumerate((region_row(image="sa_1.jpg"), region_row(**changed)))
+    ]
+    made = imported("rr7k", files, tmp_path / "out")
+    assert (made.report.instances, made.report.wrong) == (1, 1)
+    assert made.report.examples[0].startswith(f"1.parquet {error}")
+
+
+def test_rows_without_a_name_or_a_pixel_are_dropped(tmp_path: Path) -> None:
+    nothing = picture("PNG", [[0] * 6] * 5)
+    rows = [region_row(segmentation=None, mask=m, category=c) for m, c in ((nothing, "cup"), (picture("PNG"), None))]
+    file = write_parquet(tmp_path / "a.parquet", *rows, region_row(segmentation=None, mask=picture("PNG")))
+    made = imported("rr7k", [file], tmp_path / "out")
+    assert made.report.dropped == {"the mask covers no pixel": 1, "the source gives no name": 1}
+    assert [row["area"] for row in made.instances] == [30]
 
 
 @pytest.mark.parametrize(
@@ -220,10 +312,14 @@ def test_a_published_rr7k_in_every_layout(tmp_path: Path) -> None:
         ("a.json", '{"279135": "a cat"}', "neither COCO .* its keys are 279135"),
         ("a.json", "3", "not a JSON object or list"),
         ("a.parquet", "PAR1", "cannot be read"),
+        ("b.parquet", {"image": "a.jpg", "category": "dog"}, "columns category, image; expected image, masks, label;"),
     ],
 )
-def test_a_published_rr7k_of_a_layout_unknown(tmp_path: Path, name: str, content: str, error: str) -> None:
-    (tmp_path / name).write_text(content)
+def test_a_published_rr7k_of_a_layout_unknown(tmp_path: Path, name: str, content: str | Row, error: str) -> None:
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    else:
+        write_parquet(tmp_path / name, content)
     with pytest.raises(UserError, match=error):
         importers.run("rr7k", [tmp_path / name], tmp_path / "out", "val")
 

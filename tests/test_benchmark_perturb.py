@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmark import drafts, outlines, perturb, truth
+from benchmark import drafts, perturb, truth
 from benchmark.perturb import Model, Report, Watcher
-from pipeline import masks, regions, segmenters
+from pipeline import masks, outlines, regions, segmenters
 from pipeline.errors import UsageError, UserError
 
 Bools = npt.NDArray[np.bool_]

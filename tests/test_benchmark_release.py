@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from released_runs import content, decision, fill, make, pair, photograph, shard, small, verdict
+from released_runs import content, decision, fill, killed, make, pair, photograph, shard, small, verdict
 from sa1b_shards import InlineSession, build, commit
 from verified_runs import check
 
@@ -99,6 +99,27 @@ def test_hydrating_gives_the_bytes_of_an_embedded_release(run: Run, tmp_path: Pa
 def hydrated(source: Path, made_from: Path, out: Path) -> None:
     watcher = Watcher(lambda _: None, lambda _: None)
     hydrate.hydrate(source, [str(made_from)], out, Sessions().open, watcher)
+
+
+@pytest.mark.parametrize(("at", "call"), [
+    ("benchmark.hydrate:shutil.copyfileobj", 2),  # between two data files
+    ("pipeline.regions:pq.ParquetWriter.close", 1),  # within the images
+    ("benchmark.checksums:of", 1),  # all but the last file
+])  # fmt: skip
+def test_a_killed_hydrating_leaves_nothing_and_is_gone_on_with(run: Run, tmp_path: Path, at: str, call: int) -> None:
+    made_from = small(run, tmp_path / "shards")
+    make(run, tmp_path / "embedded")
+    make(run, tmp_path / "referenced", images="reference")
+    paths = [str(path) for path in (tmp_path / "referenced", made_from, tmp_path / "out")]
+    killed(f"""
+from pathlib import Path
+from test_benchmark_release import hydrated
+hydrated(*map(Path, {paths!r}))
+""", at, call)  # fmt: skip
+    assert not (tmp_path / "out").exists()
+    hydrated(*map(Path, paths))
+    assert content(tmp_path / "out") == content(tmp_path / "embedded")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_hydrating_with_another_image_is_refused(run: Run, tmp_path: Path) -> None:
@@ -269,11 +290,21 @@ def test_nothing_left_is_refused(run: Run, tmp_path: Path) -> None:
 def test_the_audit_is_told_where_it_was_measured(run: Run, tmp_path: Path) -> None:
     small(run, tmp_path / "shards")
     share = {"share": 0.95, "lower": 0.91, "upper": 0.98, "observations": 40, "more": 0, "closed": True}
-    told = {"audit": {"overall": share, "strata": {"head": share}, "waiting": 0, "simulated": 0}, "annotators": []}
+    none = {"share": None, "lower": 0.0, "upper": 1.0, "observations": 0, "more": 9, "closed": False}
+    strata = {"head": {**share, "observations": 30}, "tail": none}
+    told = {"audit": {"overall": share, "strata": strata, "waiting": 3, "unresolved": 1, "simulated": 0}}
     run.folder.replace("screening.json", json.dumps(told).encode())
     make(run, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "Share of right names in run, by a blind second look: 95.0%, 95 % limits 91.0% to 98.0%." in card
+    assert (
+        "Share of right names in run, by a blind second look at a sample (3 wait, 1 are judged neither right nor "
+        "wrong):\n\n"
+        "| | judged | right | 95 % limits |\n"
+        "|---|---|---|---|\n"
+        "| head | 30 | 95.0% | 91.0% to 98.0% |\n"
+        "| tail | 0 | not measured | 0.0% to 100.0% |\n"
+        "| **all** | 40 | 95.0% | 91.0% to 98.0% |\n"
+    ) in card
     run.folder.replace("screening.json", b"{}")
     with pytest.raises(UserError, match=r"screening.json: .*rr7k stage-3 import"):
         make(run, tmp_path / "more")

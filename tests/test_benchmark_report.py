@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from label_studio_site import chromium
 from playwright.sync_api import Page
-from released_runs import content, make, photograph, small
+from released_runs import content, killed, make, photograph, small
 from test_benchmark_figures import write as write_set
 from typer.testing import CliRunner
 
@@ -92,6 +92,37 @@ def test_the_same_data_set_gives_the_same_report(reported: tuple[Path, Written],
     release, _ = reported
     write(release, tmp_path / "again", [release.parent / "other"])
     assert content(tmp_path / "again") == content(release / "figures")
+
+
+@pytest.mark.parametrize(("at", "call"), [
+    ("benchmark.sample_pictures:Image.Image.save", 4),  # between two pictures
+    ("pipeline.files:os.fsync", 8),  # as one of the files gets its name
+    ("benchmark.report_page:html", 1),  # all but the page
+])  # fmt: skip
+def test_a_killed_report_has_nothing_half_written(
+    reported: tuple[Path, Written], tmp_path: Path, at: str, call: int
+) -> None:
+    release, out = reported[0], tmp_path / "out"
+    paths = [str(path) for path in (release, out, release.parent / "other")]
+    program = f"""
+from pathlib import Path
+from benchmark import semantic_space
+from test_benchmark_report import write
+semantic_space.imagenet_names = lambda: ["dog", "bowl", "truck"]
+semantic_space._tsne = lambda vectors: vectors[:, :2]
+release, out, other = map(Path, {paths!r})
+write(release, out, [other])
+"""
+    out.mkdir()
+    (out / "report.html").write_text("of an earlier data set")
+    killed(program, at, call)
+    whole = content(release / "figures")
+    named = {name: data for name, data in content(out).items() if not Path(name).name.startswith(".")}
+    there = {name: data for name, data in named.items() if not name.endswith(".part")}
+    assert there.items() <= whole.items()
+    assert "report.html" not in there
+    write(release, out, [release.parent / "other"])
+    assert {name: data for name, data in content(out).items() if not Path(name).name.startswith(".")} == whole
 
 
 def test_without_images_the_masks_are_shown(run: Run, tmp_path: Path) -> None:

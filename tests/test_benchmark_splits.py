@@ -19,18 +19,33 @@ HASHES = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20)
 
 def test_one_screened_pair_makes_an_image_test() -> None:
     pairs = pa.table({"image_id": [1, 1, 2], "screened_by": ["nobody", "expert", "nobody"]})
-    assert splits.of_images(pairs) == {1: "test", 2: "train"}
-    assert splits.of_images(pairs.slice(0, 0)) == {}
+    assert splits.of_images(pairs, {}) == {1: "test", 2: "train"}
+    assert splits.of_images(pairs.slice(0, 0), {3: "test"}) == {}
+
+
+def test_a_test_image_stays_test_and_a_train_image_may_become_one() -> None:
+    pairs = pa.table({"image_id": [1, 2, 3, 4], "screened_by": ["nobody", "nobody", "people", "nobody"]})
+    before = {1: "test", 2: "train", 3: "train"}
+    assert splits.of_images(pairs, before) == {1: "test", 2: "train", 3: "test", 4: "train"}
 
 
 def test_the_small_subset_is_of_test_and_hardly_moves() -> None:
-    before = splits.mini(dict.fromkeys(range(2000), "test"))
+    before = splits.mini(dict.fromkeys(range(2000), "test"), set())
     assert len(before) == splits.MINI
-    assert splits.mini(dict.fromkeys(range(2000), "test") | dict.fromkeys(range(2000, 9000), "train")) == before
-    after = splits.mini(dict.fromkeys(range(2100), "test"))
+    assert splits.mini(dict.fromkeys(range(2000), "test") | dict.fromkeys(range(2000, 9000), "train"), set()) == before
+    after = splits.mini(dict.fromkeys(range(2100), "test"), set())
     assert before - set(range(2000)) == set()
     assert len(before - after) == len(after - before) == len(after & set(range(2000, 2100)))
-    assert splits.mini({5: "test"}) == {5}
+    assert splits.mini({5: "test"}, set()) == {5}
+
+
+def test_the_small_subset_of_an_earlier_release_stays() -> None:
+    before = splits.mini(dict.fromkeys(range(2000), "test"), set())
+    assert splits.mini(dict.fromkeys(range(9000), "test"), before) == before
+    left = set(sorted(before)[:3])
+    now = {image: "test" for image in range(9000) if image not in left}
+    assert splits.mini(now, before) > before - left
+    assert len(splits.mini(now, before)) == splits.MINI
 
 
 def test_a_difference_hash_of_a_ramp() -> None:

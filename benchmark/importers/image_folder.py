@@ -25,16 +25,18 @@ _PLACES = ("", "train2017", "val2017")
 Row = dict[str, Any]
 
 
-def write(data: Path, rows: Iterable[Row], folder: Path | None, refuse: Callable[[Wrong], None]) -> int:
-    """Write rows of `images`, which come ascending by id, with the bytes of the files in `folder` where one is given.
+def write(data: Path, rows: Iterable[Row], folder: Path | None, held: Path, refuse: Callable[[Wrong], None]) -> int:
+    """Write rows of `images`, which come ascending by id, with the bytes of their files, as far as there are any.
 
-    A file that is missing, or of another size in px, is told to `refuse`, and its row stays without bytes. Returns how
-    many have them.
+    These are the files that the source itself holds, put into `held` by image id, and then those in `folder`, where one
+    is given. A file that is missing there, or of another size in px, is told to `refuse`, and its row stays without
+    bytes. Returns how many have them.
     """
-    batches, embedded, number = _batches(rows, folder, refuse), 0, 0
+    batches, embedded, number = _batches(rows, folder, held, refuse), 0, 0
+    has_images = folder is not None or held.exists()
     while batch := next(batches, None):
         path = data / f"images-{number:05d}.parquet"
-        with regions.FileWriter(path, "images", images=folder is not None) as writer:
+        with regions.FileWriter(path, "images", images=has_images) as writer:
             size = 0
             while batch:
                 writer.write(regions.from_rows("images", batch))
@@ -45,11 +47,13 @@ def write(data: Path, rows: Iterable[Row], folder: Path | None, refuse: Callable
     return embedded
 
 
-def _batches(rows: Iterable[Row], folder: Path | None, refuse: Callable[[Wrong], None]) -> Iterator[list[Row]]:
+def _batches(
+    rows: Iterable[Row], folder: Path | None, held: Path, refuse: Callable[[Wrong], None]
+) -> Iterator[list[Row]]:
     batch: list[Row] = []
     size = 0
     for row in rows:
-        found = {} if folder is None else _embedded(row, folder, refuse)
+        found = _embedded(row, folder, held, refuse)
         batch.append({**row, **found})
         size += found.get("file_bytes", 0)
         if len(batch) == _BATCH_ROWS or size >= _BATCH_BYTES:
@@ -59,13 +63,16 @@ def _batches(rows: Iterable[Row], folder: Path | None, refuse: Callable[[Wrong],
         yield batch
 
 
-def _embedded(row: Row, folder: Path, refuse: Callable[[Wrong], None]) -> Row:
-    """Return the columns that need the file; none, when it cannot be used."""
+def _embedded(row: Row, folder: Path | None, held: Path, refuse: Callable[[Wrong], None]) -> Row:
+    """Return the columns that need the file; none, when there is none or it cannot be used."""
     name = row["file_name"]
-    places = [folder / name, *(folder / place / Path(name).name for place in _PLACES)]
+    places = [held / str(row["image_id"])]
+    if folder is not None:
+        places += [folder / name, *(folder / place / Path(name).name for place in _PLACES)]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        refuse(Wrong(Place(name, ""), f"no such file in {folder.name}", 0))
+        if folder is not None:
+            refuse(Wrong(Place(name, ""), f"no such file in {folder.name}", 0))
         return {}
     try:
         data = path.read_bytes()
@@ -78,4 +85,4 @@ def _embedded(row: Row, folder: Path, refuse: Callable[[Wrong], None]) -> Row:
         told = f"{size[0]}×{size[1]} px, but the annotations are of {row['width']}×{row['height']}"
         refuse(Wrong(Place(name, ""), told, 0))
         return {}
-    return {"file_bytes": len(data), "sha256": files.sha256(data), "image": {"bytes": data, "path": path.name}}
+    return {"file_bytes": len(data), "sha256": files.sha256(data), "image": {"bytes": data, "path": Path(name).name}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +11,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.importers import coco, jsonl, osprey, sa1b, source
-from benchmark.importers.source import Event, Place, Wrong
+from benchmark.importers import coco, instance_rows, jsonl, osprey, sa1b, source
+from benchmark.importers.source import Event, Pixels, Place, Wrong
 from pipeline.errors import UsageError, UserError
 
 T = TypeVar("T")
 
 _SUFFIXES = (".json", ".jsonl", ".parquet", ".tar")
-_ROWS = 256
+_ROWS = 32
 """Of Parquet, at a time: a row can hold an image and all its masks."""
 
 _HEAD = 64 << 10
@@ -62,30 +63,47 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path]], Iterator[Event]]:
 
 
 def _rows(path: Path) -> Iterator[Event]:
-    """Read Parquet whose rows are records of the authors' JSON Lines, or SA-1B's files."""
+    """Read Parquet whose rows are records of the authors' JSON Lines, SA-1B's files, or single regions."""
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    names = set(file.schema_arrow.names)
-    if not names >= {"image", "masks", "label"} and not names >= {"image", "annotations"}:
-        told = (
-            "a region-sample file already" if "category_raw" in names else f"columns {', '.join(sorted(names))[:200]}"
-        )
-        raise UserError(f"{path}: {told}; expected image, masks, label, or image, annotations.")
+    reader = _reader_of_rows(path, file.schema_arrow)
     number = 0
     for batch in file.iter_batches(_ROWS):
         for row in batch.to_pylist():
-            yield from _row(Place(path.name, f"row {number}"), row)
+            yield from reader(Place(path.name, f"row {number}"), row)
             number += 1
 
 
-def _row(place: Place, row: dict[str, Any]) -> Iterator[Event]:
-    if "annotations" in row:
-        return sa1b.of_file(place, _typed(place, {name: row[name] for name in ("image", "annotations")}, sa1b.File))
+def _reader_of_rows(path: Path, schema: pa.Schema) -> Callable[[Place, dict[str, Any]], Iterator[Event]]:
+    """Tell the layouts of Parquet apart by its columns."""
+    names = set(schema.names)
+    if "category_raw" in names:
+        raise UserError(f"{path}: a region-sample file already; it needs no import.")
+    if names >= {"image", "masks", "label"}:
+        return _record
+    if names >= {"image", "annotations"}:
+        return _sa1b_file
+    if instance_rows.fits(names):
+        return partial(instance_rows.of_row, classes=instance_rows.class_names(schema))
+    raise UserError(
+        f"{path}: columns {', '.join(sorted(names))[:200]}; expected image, masks, label; or image, annotations; or a "
+        f"region a row: a name ({', '.join(sa1b.NAMES)}), a mask ({', '.join(instance_rows.MASKS)}) and an image "
+        f"({', '.join(instance_rows.IMAGES)})."
+    )
+
+
+def _sa1b_file(place: Place, row: dict[str, Any]) -> Iterator[Event]:
+    return sa1b.of_file(place, _typed(place, {name: row[name] for name in ("image", "annotations")}, sa1b.File))
+
+
+def _record(place: Place, row: dict[str, Any]) -> Iterator[Event]:
     image = row["image"]
-    name = image.get("path") if isinstance(image, dict) else image
-    return jsonl.of_record(place, _typed(place, {**row, "image": name}, jsonl.Record))
+    name, data = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
+    yield from jsonl.of_record(place, _typed(place, {**row, "image": name}, jsonl.Record))
+    if name and data:
+        yield Pixels(source.id_of_name(name), data)
 
 
 def _typed(place: Place, row: dict[str, Any], kind: type[T]) -> T | Wrong:

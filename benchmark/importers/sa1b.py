@@ -13,7 +13,7 @@ from benchmark.importers import source
 from benchmark.importers.source import Dropped, Event, Found, Image, Place, Wrong
 from pipeline.errors import UsageError, UserError
 
-_NAMES = ("category", "category_name", "label", "name", "class_name")
+NAMES = ("category", "category_name", "label", "name", "class_name")
 """Where the name may stand: SA-1B itself has none, and nobody has laid it down."""
 
 
@@ -95,7 +95,7 @@ def of_file(place: Place, file: File | Wrong) -> Iterator[Event]:
 
 
 def _annotation(place: Place, image: Image, found: _Annotation) -> Event:
-    name = next(filter(None, (getattr(found, field) for field in _NAMES)), None)
+    name = next(filter(None, (getattr(found, field) for field in NAMES)), None)
     if name is None:
         return Dropped(place, source.NO_NAME)
     box = found.bbox and list(found.bbox)

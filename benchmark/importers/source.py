@@ -41,6 +41,13 @@ class Image(NamedTuple):
     height: int
 
 
+class Pixels(NamedTuple):
+    """The file of an image, where the source holds it; may come with every region of the image."""
+
+    image_id: int
+    data: bytes
+
+
 class Found(NamedTuple):
     """So many annotations follow."""
 
@@ -78,7 +85,7 @@ class Wrong(NamedTuple):
     annotations: int = 1
 
 
-Event = Image | Found | Region | Dropped | Wrong
+Event = Image | Pixels | Found | Region | Dropped | Wrong
 
 NO_NAME = "the source gives no name"
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 from pycocotools import mask as coco
 
 from benchmark.importers import image_folder, shapes, source
-from benchmark.importers.source import Dropped, Event, Found, Image, Place, Region, Wrong
+from benchmark.importers.source import Dropped, Event, Found, Image, Pixels, Place, Region, Wrong
 from pipeline import files, locks, regions
 from pipeline.errors import UsageError, UserError
 from pipeline.labels import normalise
@@ -32,6 +32,9 @@ from pipeline.masks import run_sums
 
 LEFT_OUT, REPORT = "left_out.csv", "import.json"
 AGAIN = "the same annotation once more"
+
+_HELD = "held"
+"""In the draft: files of images that the source itself holds, by id."""
 
 _ROWS = 65_536
 """Instances of one file, so many are in memory at once."""
@@ -85,11 +88,12 @@ def write(events: Iterable[Event], out: Path, order: Order, told: Callable[[Repo
         raise UsageError(f"{out}: exists already. Choose another --out, or remove it first; nothing was changed.")
     draft = out.with_name(f".{out.name}.part")
     with locks.hold(files.Folder(str(draft / ".locks")), "import"):
-        for half in (draft / "data", draft / LEFT_OUT):
+        for half in (draft / "data", draft / _HELD, draft / LEFT_OUT):
             shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
         try:
             report = _fill(events, draft, order, told)
             files.Folder(str(draft)).replace(REPORT, msgspec.json.format(msgspec.json.encode(report)))
+            shutil.rmtree(draft / _HELD, ignore_errors=True)
         except BaseException:
             shutil.rmtree(draft)
             raise
@@ -129,6 +133,8 @@ class _Writer:
                 self._told(self.report)
             case Image():
                 self._image(event)
+            case Pixels():
+                self._hold(event)
             case Region():
                 self._batch.append(event)
                 if len(self._batch) == _ROWS:
@@ -143,6 +149,12 @@ class _Writer:
         if known != image:
             told = f"id {image.image_id} is that of {known.file_name} ({known.width}×{known.height} px) as well"
             self._refuse(Wrong(Place(image.file_name, ""), told, 0))
+
+    def _hold(self, pixels: Pixels) -> None:
+        path = self._draft / _HELD / str(pixels.image_id)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(pixels.data)
 
     def _drop(self, place: Place, reason: str) -> None:
         self._dropped[reason] += 1
@@ -243,7 +255,9 @@ class _Writer:
                 f"not one named region in {report.found:,} annotations; nothing is written\n{lines}".rstrip()
             )
         report.images = len(self._images)
-        report.embedded = image_folder.write(self._draft / "data", self._image_rows(), self._order.images, self._refuse)
+        report.embedded = image_folder.write(
+            self._draft / "data", self._image_rows(), self._order.images, self._draft / _HELD, self._refuse
+        )
         columns = ["category", "image_id", "coarse_primary", "coarse_secondary"]
         counted = regions.count_categories(regions.RegionSamples(self._draft).read("instances", columns))
         report.categories = len(counted)
