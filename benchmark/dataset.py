@@ -106,14 +106,23 @@ class Dataset:
     def image(self, image_id: int) -> Image.Image:
         """Return an image's pixels as they lie in the file, which is what masks refer to, in RGB.
 
-        Raises `UsageError` when the data set refers to its images only, or has none of that id.
+        Raises `UsageError` as `image_file` does.
+        """
+        return Image.open(io.BytesIO(self.image_file(image_id))).convert("RGB")
+
+    def image_file(self, image_id: int) -> bytes:
+        """Return an image's file.
+
+        Raises `UsageError` when the data set refers to its images only, has none of that id, or not its file.
         """
         if not self.samples.has_images:
             raise UsageError(f"{self.samples.folder}: holds no images. rr7k hydrate makes a copy that does.")
-        found = self.samples.read("images", ["image"], pc.field("image_id") == image_id)["image"]
-        if not len(found):
+        found = self.samples.read("images", ["image"], pc.field("image_id") == image_id)["image"].to_pylist()
+        if not found:
             raise UsageError(f"{self.samples.folder}: no image {image_id}.")
-        return Image.open(io.BytesIO(found[0].as_py()["bytes"])).convert("RGB")
+        if not found[0] or found[0]["bytes"] is None:
+            raise UsageError(f"{self.samples.folder}: the file of image {image_id} is not in it.")
+        return bytes(found[0]["bytes"])
 
     def _regions(self, where: pc.Expression | None) -> Iterator[Region]:
         scanned = self.samples.dataset("instances").to_batches(

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmark.data_sets import DataSet
 from benchmark.semantic_space import LEVELS, Nearest, SemanticSpace
 from benchmark.survey import Survey
-from pipeline import gallery, regions
+from pipeline import pages, regions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def coarse_counts(survey: Survey) -> list[Group]:
 def samples_per_category(survey: Survey) -> bytes:
     """Draw instances per category, as a curve over ranks and as a histogram (Fig. 6a)."""
     figure = _figure(11, 4.2)
-    curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    curve, bars = figure.subplots(1, 2, width_ratios=(5, 4))
     ranked = survey.categories.sort_by([("instances", "descending"), ("category", "ascending")])
     counts = ranked["instances"].to_numpy()
     _ranks(curve, counts, ranked["category"].to_pylist())
@@ -226,7 +226,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _short(name: str, longest: int = _NAME) -> str:
-    name = " ".join(gallery.visible(name).split())
+    name = " ".join(pages.visible(name).split())
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 

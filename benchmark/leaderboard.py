@@ -18,7 +18,7 @@ from benchmark import published
 from benchmark.bootstrap import Interval
 from benchmark.records import read_bytes
 from pipeline.errors import UserError
-from pipeline.gallery import escaped, filled
+from pipeline.pages import escaped, filled
 
 _TEMPLATE = Path(__file__).parent / "templates" / "leaderboard.html"
 _SHOWN = ("similarity", "iou", "exact", "lenient_similarity")
@@ -203,7 +203,7 @@ def markdown(found: Sequence[Board]) -> str:
 
 def html(found: Sequence[Board]) -> str:
     """Return the tables as a page."""
-    return filled(_TEMPLATE.read_text(encoding="utf-8"), boards="\n".join(map(_section, found)))
+    return filled(_TEMPLATE.read_text(encoding="utf-8"), title="Leaderboard", boards="\n".join(map(_section, found)))
 
 
 def _section(board: Board) -> str:

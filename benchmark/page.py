@@ -1,6 +1,6 @@
 """A score as a page: numbers beside published ones, where the model does badly, what it takes for what, worst cases.
 
-Names and predictions are not trusted: `pipeline.gallery` escapes them, and the page's policy lets nothing run but its
+Names and predictions are not trusted: `pipeline.pages` escapes them, and the page's policy lets nothing run but its
 own script and nothing load but the pictures inside it.
 """
 
@@ -18,8 +18,9 @@ from benchmark.dataset import load
 from benchmark.leaderboard import Limits
 from benchmark.score import ANSWERED, MEASURES, Group
 from benchmark.scorecard import Scorecard
-from pipeline import gallery
-from pipeline.gallery import Card, escaped
+from pipeline import gallery, pages
+from pipeline.gallery import Card
+from pipeline.pages import escaped
 
 SAMPLES = 48
 
@@ -34,10 +35,10 @@ def html(card: Scorecard, samples: int = SAMPLES) -> str:
     """Return the page, with `samples` worst cases; their pictures only where the benchmark holds its images."""
     found = confusions.count(card.result.per_instance)
     worst = confusions.worst(card.result.per_instance, samples)
-    return gallery.filled(
+    return pages.filled(
         _TEMPLATE.read_text(encoding="utf-8"),
         title=escaped(f"{card.result.model or 'model not named'} on {card.truth.name}"),
-        facts=gallery.terms(_facts(card)),
+        facts=pages.terms(_facts(card)),
         warnings="".join(f"<li>{escaped(text)}</li>" for text in card.all_warnings),
         measures="\n".join(_measure(card, name) for name in card.result.scores),
         outcomes=_outcomes(card),
@@ -154,7 +155,7 @@ def _category(found: CategoryScore) -> str:
         + "".join(
             f'<td data-value="{-2 if math.isnan(share) else share:.6f}">{_number("", share)}</td>' for share in shares
         )
-        + f"<td>{said}</td></tr>"
+        + f'<td class="text">{said}</td></tr>'
     )
 
 

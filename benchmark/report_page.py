@@ -23,8 +23,8 @@ from benchmark.data_sets import DataSet
 from benchmark.near_synonyms import Pair
 from benchmark.semantic_space import LEVELS, SemanticSpace
 from benchmark.survey import Survey
-from pipeline import gallery, regions
-from pipeline.gallery import escaped
+from pipeline import pages, regions
+from pipeline.pages import escaped
 
 _TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 _BANDS = (regions.FREQUENT, regions.COMMON, regions.RARE)
@@ -59,11 +59,12 @@ class Content(NamedTuple):
 def html(content: Content) -> str:
     """Return the page; pictures are expected beside it, in the folder `pictures`."""
     survey = content.survey
-    return gallery.filled(
+    return pages.filled(
         _TEMPLATE.read_text(encoding="utf-8"),
+        beside=True,
         title=escaped(survey.name),
         badges="".join(f'<strong class="badge">{escaped(text)}</strong>' for text in survey.warnings),
-        facts=gallery.terms(survey.facts),
+        facts=pages.terms(survey.facts),
         numbers=_numbers(survey),
         left_out="".join(f"<li>{escaped(line)}</li>" for line in content.left_out),
         figures="\n".join(_figure(name, content) for name in _CAPTIONS if name in content.figures),
@@ -161,7 +162,7 @@ def _data(content: Content) -> dict[str, Any]:
     of_group = {group: place for place, group in enumerate(groups)}
     shown = content.pairs[:_PAIRS]
     return {
-        "names": [gallery.visible(row["category"]) for row in kinds],
+        "names": [pages.visible(row["category"]) for row in kinds],
         "groups": groups,
         "bands": _BANDS,
         "group": [of_group[row["coarse_primary"] or "", row["coarse_secondary"] or ""] for row in kinds],
@@ -170,7 +171,7 @@ def _data(content: Content) -> dict[str, Any]:
         "images": [row["images"] for row in kinds],
         "size": [round(row["size"] or 0, 4) for row in kinds],
         "accepted": {
-            str(place): [[gallery.visible(name) for name in row[kind]] for kind in ("aliases", "hypernyms")]
+            str(place): [[pages.visible(name) for name in row[kind]] for kind in ("aliases", "hypernyms")]
             for place, row in enumerate(kinds)
             if row["aliases"] or row["hypernyms"]
         },

@@ -8,7 +8,6 @@ A region of which no photograph is there, or none that can be read, is drawn as 
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,25 +25,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline import files, gallery, images
+from benchmark import pictures
+from pipeline import files
 from pipeline.errors import UsageError
-from pipeline.images import Box, Photograph, Size
-from pipeline.masks import decode_window
+from pipeline.images import Box, Photograph
 from pipeline.regions import RegionSamples
 
 VERSION = 1
 """Raised when pictures come to look otherwise."""
 
 _MADE_OF = "MADE_OF"
-_LONGEST = 224
-"""px of a picture's longer side."""
-_CONTEXT = 1.5
-"""Side of what is shown, relative to the longer side of the region's box."""
-_LEAST = 96
-"""px of the image that are shown at least."""
 _QUALITY = 75
 """Without chroma subsampling, which red lines do not survive."""
-_GREY, _WHITE = 84, 236
 _ROWS = 256
 """Regions of a task where there are no photographs."""
 
@@ -151,12 +143,12 @@ def _draw(folder: Path, job: _Job) -> tuple[int, list[str]]:
     for image, found in groupby(job.rows, key=lambda row: row["image_id"]):
         rows = list(found)
         height, width = rows[0]["segmentation"]["size"]
-        windows = [_window(row["bbox_xywh"], (width, height)) for row in rows]
+        windows = [pictures.window(row["bbox_xywh"], (width, height)) for row in rows]
         photo = None
         try:
             if data := photographs.get(image):
-                photo = _decoded(data, (width, height), windows)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                photo = pictures.decoded(data, (width, height), windows)
+        except pictures.UNREADABLE as error:
             failures.append(f"image {image}: {error}")
         for row, window in zip(rows, windows, strict=True):
             _save(folder / path(row["instance_id"]), _picture(row, window, photo))
@@ -173,41 +165,13 @@ def _bytes(job: _Job) -> dict[int, bytes]:
     return {row["image_id"]: row["image"]["bytes"] for row in found.to_pylist() if row["image"]}
 
 
-def _window(bbox_xywh: Sequence[float], size: Size) -> Box:
-    """Return the part of an image, of `size`, that is shown of a region: a square around it, kept inside."""
-    left, top, width, height = bbox_xywh
-    side = round(max(_CONTEXT * max(width, height), _LEAST))
-    starts, stops = [], []
-    for centre, whole in ((left + width / 2, size[0]), (top + height / 2, size[1])):
-        start = max(0, min(round(centre - side / 2), whole - side))
-        starts.append(start)
-        stops.append(min(whole, start + side))
-    return starts[0], starts[1], stops[0], stops[1]
-
-
-def _decoded(data: bytes, size: Size, windows: Sequence[Box]) -> Photograph:
-    """Decode an image that should have `size`, a JPEG no larger than its windows need. Raises what Pillow does."""
-    with Image.open(io.BytesIO(data)) as image:
-        if image.size != size:  # stated in its header; nothing is decoded yet
-            raise ValueError(f"{size[0]}×{size[1]} px expected, {image.size[0]}×{image.size[1]} found")
-        scale = min(1, max(_LONGEST / max(w[2] - w[0], w[3] - w[1]) for w in windows))
-        image.draft("RGB", (round(size[0] * scale), round(size[1] * scale)))
-        orientation = image.getexif().get(0x0112, 1)
-        return Photograph(image.convert("RGB"), orientation if orientation in range(1, 9) else 1)
-
-
-def _picture(row: Row, window: Box, photo: Photograph | None) -> Image.Image:
-    height, width = row["segmentation"]["size"]
-    size = images.fitted((window[2] - window[0], window[3] - window[1]), _LONGEST)
-    mask = images.scaled_mask(decode_window(row["segmentation"]["counts"], height, window), size)
+def _picture(row: Row, shown: Box, photo: Photograph | None) -> Image.Image:
+    (height, width), counts = row["segmentation"]["size"], row["segmentation"]["counts"]
     if photo is None:
-        return Image.fromarray(np.where(mask, _WHITE, _GREY).astype(np.uint8))
-    across, down = photo.pixels.width / width, photo.pixels.height / height
-    box = (window[0] * across, window[1] * down, window[2] * across, window[3] * down)
-    shown = photo.pixels.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
-    outline = gallery.outlined(mask)
-    shown.paste(outline.convert("RGB"), mask=Image.fromarray(np.asarray(outline) > 0))
-    return photo.upright(shown)
+        return pictures.shape(counts, height, shown)
+    clean, outline = pictures.layers(counts, (width, height), shown, photo)
+    clean.paste(outline.convert("RGB"), mask=Image.fromarray(np.asarray(outline) > 0))
+    return clean
 
 
 def _save(target: Path, picture: Image.Image) -> None:

@@ -14,7 +14,7 @@ from pipeline.cli_options import ConfigOption, SetOption, WorkersOption, load_co
 from pipeline.console import err, out, tell
 from pipeline.errors import UsageError
 
-app = typer.Typer(invoke_without_command=True, help="Release screened runs as a benchmark; compare releases.")
+app = typer.Typer(invoke_without_command=True)
 
 
 class Images(StrEnum):

@@ -10,15 +10,11 @@ of `gallery.html` and nothing load but the pictures inside the page.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from itertools import groupby
-from string import Template
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,15 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline import images
+from pipeline import images, pages
+from pipeline.pages import escaped
 
 _QUALITY = 80
 _OUTLINE = (0, 0, 0, 255, 0, 0, 255, 255, 255)  # palette: nothing, red on the edge, white around it
-_LONGEST = 2000  # characters of a text; enough to judge an answer, too few to fill a page
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-)
-"""Control, bidi and zero-width characters; the joiners stay, scripts and emoji are made with them."""
 
 
 class Picture(NamedTuple):
@@ -100,41 +92,15 @@ def outlined(mask: npt.NDArray[np.bool_]) -> Image.Image:
 
 def html(page: Page, cards: Sequence[Card]) -> str:
     """Return the whole page."""
-    return filled(
+    return pages.filled(
         files("pipeline").joinpath("gallery.html").read_text(encoding="utf-8"),
         title=escaped(page.title),
         headings_title=escaped(page.headings_title),
-        facts=terms(page.facts),
+        facts=pages.terms(page.facts),
         groups=_buttons(page.groups, Counter(card.group for card in cards)),
         headings=_buttons(page.headings, Counter(card.heading for card in cards)),
         cards=_sections(page, cards) if page.columns else "\n".join(map(article, cards)),
         total=str(len(cards)),
-    )
-
-
-def filled(template: str, **parts: str) -> str:
-    """Put markup into a template's places, and the hash of its one script, which has none, into `$script_hash`."""
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    digest = hashlib.sha256(script.encode()).digest()
-    return Template(template).substitute(parts, script_hash=base64.b64encode(digest).decode())
-
-
-def escaped(text: str) -> str:
-    """Return a text as markup, `visible`."""
-    return escape(visible(text))
-
-
-def visible(text: str) -> str:
-    """Cut a text, and show what cannot be seen as its code point; still to be escaped."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]} … and {len(text) - _LONGEST:,} more characters"
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
-
-
-def terms(lines: Sequence[tuple[str, str]]) -> str:
-    """Return labels and texts as the markup of what belongs into a `<dl>`."""
-    return "\n".join(
-        f"<div><dt>{escaped(label)}</dt><dd><bdi>{escaped(text)}</bdi></dd></div>" for label, text in lines
     )
 
 
@@ -170,7 +136,7 @@ def article(card: Card) -> str:
     heading = f"<bdi>{escaped(card.heading)}</bdi>" if card.heading else f"<i>{escaped(card.group)}</i>"
     return (
         f'<article data-group="{escaped(card.group)}" data-heading="{escaped(card.heading)}">{_shown(card.picture)}'
-        f"{badge}<h2>{heading}</h2><dl>{terms(card.lines)}</dl></article>"
+        f"{badge}<h2>{heading}</h2><dl>{pages.terms(card.lines)}</dl></article>"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import gallery
+from pipeline import pages
 from stages.verification_counts import Share
 from stages.verification_report import LEFTOVER_EDGES, LOOSE, SCORE_EDGES, VerificationReport
 
@@ -154,7 +154,7 @@ def _bars(axes: Axes, shares: Sequence[tuple[str, Share]], total: Share, colour:
 
 
 def _short(name: str) -> str:
-    name = " ".join(gallery.visible(name).split())
+    name = " ".join(pages.visible(name).split())
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 

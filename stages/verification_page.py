@@ -1,6 +1,6 @@
 """The verification report as one page: figures, examples, and a table of all categories to sort and search.
 
-Category names and answers come from models: `pipeline.gallery` escapes them, and the page's policy lets nothing run
+Category names and answers come from models: `pipeline.pages` escapes them, and the page's policy lets nothing run
 but its own script and nothing load but the pictures inside it.
 """
 
@@ -10,8 +10,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline import files, gallery
-from pipeline.gallery import Card, escaped
+from pipeline import files, gallery, pages
+from pipeline.gallery import Card
+from pipeline.pages import escaped
 from pipeline.run import Run
 from stages import asked_regions, sampled_regions, verification_figures
 from stages.false_yes import MEANING
@@ -29,11 +30,11 @@ _NO_JUDGEMENTS = (
 
 def html(run: Run, report: VerificationReport) -> str:
     """Return the page; a region that cannot be drawn has the reason in place of a picture."""
-    return gallery.filled(
+    return pages.filled(
         _TEMPLATE.read_text(encoding="utf-8"),
         title=escaped(f"Verification of {files.base_name(run.folder.uri)}"),
         badge='<strong class="badge">embedded (not a VLM)</strong>' if report.embedded else "",
-        facts=gallery.terms(_facts(run, report)),
+        facts=pages.terms(_facts(run, report)),
         numbers=_numbers(report),
         scores=_figure(verification_figures.scores, report, "Scores of pairs and of controls"),
         reliability=_reliability(report),

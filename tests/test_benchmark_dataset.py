@@ -72,6 +72,10 @@ def test_what_is_not_there_is_named(released: Path, tmp_path: Path) -> None:
         data.image(7)
     with pytest.raises(UserError, match="no region samples there"):
         benchmark.load(tmp_path)
+    rows = [{**row, "image": None} if row["image_id"] == 2 else row for row in data.samples.read("images").to_pylist()]
+    regions.write(tmp_path, data.samples.read("instances"), regions.from_rows("images", rows))
+    with pytest.raises(UsageError, match="the file of image 2 is not in it"):
+        benchmark.load(tmp_path).image(2)
 
 
 @pytest.mark.parametrize("counts", ["", "z", "zzp", "é", "0" * 50])
@@ -113,6 +117,19 @@ def test_a_category_reads_its_row_groups_only(tmp_path: Path) -> None:
     whole, before = read_bytes() - before - footers, read_bytes()
     assert len(data.of_category("c0050")) == 100
     assert read_bytes() - before - footers < whole / 5  # one of ten row groups, two at most
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux tells what was read")
+def test_an_image_reads_its_row_group_only(released: Path, tmp_path: Path) -> None:
+    row = RegionSamples(released).read("images").to_pylist()[0]
+    size = len(row["image"]["bytes"])
+    rows = [{**row, "image_id": number} for number in range(1, 2561)]
+    regions.write(tmp_path, RegionSamples(released).read("instances").slice(0, 0), regions.from_rows("images", rows))
+    data = benchmark.load(tmp_path)
+    assert data.image(1).size == (64, 48)  # and the footers are known
+    before = read_bytes()
+    assert data.image(1300).size == (64, 48)
+    assert 256 * size <= read_bytes() - before < 2560 * size / 5  # one of ten
 
 
 # --- other people's libraries ---

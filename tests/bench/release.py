@@ -194,7 +194,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
             while process.poll() is None:
                 found = _memory(process.pid)
                 largest, together = max([largest, *found]), max(together, sum(found))
-                time.sleep(0.1)
+                time.sleep(0.25)
         for file in (told, errors):
             file.seek(0)
         if process.returncode:
