@@ -5,6 +5,7 @@ Same classes, same code path; its vocabulary is made from the prompts alone, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from model import prompts
@@ -18,32 +19,38 @@ SIDE, GRID = 112, 4
 """px of a tile; tokens along its side"""
 
 
-def debug(seed: int = 0, **settings: Any) -> WowSeg:
-    """Return a model with random weights; `settings` as in `Settings`."""
+def debug(seed: int = 0, texts: Sequence[str] = (), **settings: Any) -> WowSeg:
+    """Return a model with random weights; `settings` as in `Settings`, `texts` as in `tokenizer`."""
     import torch
     from transformers import InternVLForConditionalGeneration
 
-    tokens = tokenizer()
+    tokens = tokenizer(texts)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network: Any = InternVLForConditionalGeneration(config(tokens))
     return WowSeg(network.eval(), tokens, Settings(**settings))
 
 
-def tokenizer() -> Any:
-    """Return a byte-level BPE vocabulary trained on prompts and templates: any text is tokens, theirs few."""
+def tokenizer(texts: Sequence[str] = ()) -> Any:
+    """Return a byte-level BPE vocabulary trained on prompts and templates: any text is tokens, theirs few.
+
+    The words of `texts` are single tokens besides, written as there: with a space before them or without.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     kind: Any = PreTrainedTokenizerFast
-    texts = [path.read_text(encoding="utf-8") for path in sorted(prompts.FOLDER.rglob("*.txt"))]
+    known = [path.read_text(encoding="utf-8") for path in sorted(prompts.FOLDER.rglob("*.txt"))]
+    room = sum(len(text) for text in texts)  # a merge for each character at most
     fast = Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=_VOCABULARY + room,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
-    fast.train_from_iterator(texts, trainer)
+    fast.train_from_iterator([*known, *texts, *texts], trainer)  # twice: what is there once is not merged
     fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in _SPECIAL])
     return kind(tokenizer_object=fast, eos_token=prompts.STOP, pad_token=_SPECIAL[0])
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import (
+    cli_ablation,
     cli_annotate,
     cli_categories,
     cli_import,
@@ -130,6 +131,7 @@ app.command("mask-accuracy")(cli_segmentation.mask_accuracy)
 app.command("perturb")(cli_perturb.perturb)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.add_typer(cli_model.app, name="model")
+app.command("ablation")(cli_ablation.ablation)
 app.command("import", help=cli_import.HELP)(cli_import.import_data)
 
 
