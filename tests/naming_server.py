@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -37,8 +39,10 @@ class NamingServer:
         self.name = name_of
         self.constant = ""
         """Answer this whatever is shown."""
-        self.hanging = False
+        self.hangs_after = sys.maxsize
+        """The first so many requests are answered, later ones wait."""
         self.answered: Counter[str] = Counter()
+        self._requests = itertools.count()
         self._connections: list[socket.socket] = []
         server = self
 
@@ -65,7 +69,8 @@ class NamingServer:
 
     def reply(self, handler: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
         """Answer one request."""
-        while self.hanging:
+        request = next(self._requests)
+        while request >= self.hangs_after:
             time.sleep(0.1)
         time.sleep(self.delay)
         content = asked["messages"][0]["content"]

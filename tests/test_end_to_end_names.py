@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ SAME = ("mask_id", "image_id", "category", "raw", "logprob", "outcome", "prompt_
 def server() -> Iterator[NamingServer]:
     running = NamingServer()
     yield running
-    running.hanging = False
+    running.hangs_after = sys.maxsize
     running.stop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ from stages.ledger import Progress, Watcher
 from stages.naming_settings import STEP, NamesConfig
 
 IMAGES, MASKS = 3, 30
+PROBES = 3
+"""Images of our own that an engine is tried on before a run."""
 EVERYTHING = naming.Bounds()
 
 
@@ -41,7 +44,7 @@ def ray_session() -> Iterator[cluster.Session]:
 def server() -> Iterator[NamingServer]:
     running = NamingServer()
     yield running
-    running.hanging = False
+    running.hangs_after = sys.maxsize
     running.stop()
 
 
@@ -207,18 +210,18 @@ def test_an_engine_that_does_not_work_is_told_before_anything_is_asked(name: Nam
 
 
 def test_a_hung_engine_ends_the_run_with_what_was_answered(name: Naming) -> None:
-    name.server.delay = 0.3
+    name.server.hangs_after = IMAGES * MASKS - 10
 
-    def hang() -> None:
-        while not sum(done.masks for done in name.done):
-            time.sleep(0.02)
-        name.server.hanging = True
+    def give_until_some_are_done() -> None:
+        while not sum(done.masks for done in name.done) and name.server.hangs_after < IMAGES * MASKS + PROBES - 1:
+            time.sleep(1)
+            name.server.hangs_after += 1
 
-    threading.Thread(target=hang, daemon=True).start()
-    with pytest.raises(UserError, match="no answer has come for 8 s"):
-        name(namer_patience=8.0)
+    threading.Thread(target=give_until_some_are_done, daemon=True).start()
+    with pytest.raises(UserError, match="no answer has come for 30 s"):
+        name(namer_patience=30.0)
     assert 0 < funnel(name.run).kept < IMAGES * MASKS
-    name.server.hanging = False
+    name.server.hangs_after = sys.maxsize
     name(namer_patience=30.0)
     assert funnel(name.run).kept == IMAGES * MASKS
 
