@@ -67,11 +67,11 @@ def _tell_plan(known: Plan, name: FormName, folder: Path) -> None:
     form: Form = known.form(name)
     done, every = cells.results(cells.folder(folder, form, known.learning), form), cells.cells(form)
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("settings × seeds", f"{len(every) // len(form.seeds)} × {len(form.seeds)}")
-    table.add_row("done already", f"{len(done)} of {len(every)}")
+    table.add_row("trainings", f"{len(every)}, of which {len(done)} are done already")
     table.add_row("steps, scenes a step", f"{form.steps:,}, {known.learning.batch}")
+    table.add_row("seeds", f"{form.seeds}; of settings that learn from single masks {form.single_seeds}")
     table.add_row("scenes of the test", f"{form.scenes:,}")
-    for what, spread in (("trainings", known.pilot.of_training()), ("kinds of masks", known.pilot.of_masks())):
-        least = plan.resolved(spread, len(form.seeds))
+    for what, spread in known.pilot(name).spreads()._asdict().items():
+        least = plan.resolved(spread, form.seeds_of(what))
         table.add_row(f"told apart, {what}", f"{least:.1f} points of word overlap, four times of five (by the pilot)")
     out.print(table, highlight=False)

@@ -15,13 +15,13 @@ from model.ablation.settings import ROWS, SHOWN
 from model.ablation.training import Course
 
 LEARNING = Learning(8, 1e-3, 0.05)
-PILOT = Pilot({"branches": [40.0, 42.0], "sm": [20.0, 22.0]}, {"true": [40.0, 42.0], "ellipse": [30.0, 33.0]})
+PILOT = Pilot([40.0, 42.0], [40.0, 43.0], [20.0, 26.0], {"true": [40.0, 42.0], "ellipse": [30.0, 33.0]})
 MASKS = 5  # of every scene
 
 
-def plan(seeds: int = 3, steps: int = 20, scenes: int = 40) -> Plan:
-    form = Form(steps, list(range(seeds)), scenes)
-    return Plan(LEARNING, form, Form(steps, [0], scenes), PILOT, [])
+def plan(seeds: int = 3, single_seeds: int = 3) -> Plan:
+    form = Form(20, seeds, single_seeds, 40)
+    return Plan(LEARNING, form, Form(20, 1, 1, 40), PILOT, PILOT, [])
 
 
 def paper() -> Paper:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ablation import cells, intervals, page, plan, report, settings, writing
+from model.ablation import cells, efficiency, intervals, page, plan, report, settings, writing
 from model.ablation.intervals import Interval, Spread, Sums
+from model.ablation.plan import FormName
 from model.ablation.report import Report
 from pipeline.cli_ablation import _paper
 from pipeline.errors import UsageError
@@ -47,7 +48,7 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_a_difference_over_seeds_alone() -> None:
     first, second = sums([1.0, 1.0], [1.2, 1.2]), sums([0.8, 0.8], [1.0, 1.0])
-    found = intervals.difference(first, second, Spread(3.0, 4))
+    found = intervals.difference(first, second, Spread(3.0, 4), Spread(3.0, 4))
     reach = 2.7764451 * math.sqrt(2 * 9 / 2)  # Student's t, 4 degrees
     assert found == pytest.approx((10.0, 10 - reach, 10 + reach))
 
@@ -55,7 +56,7 @@ def test_a_difference_over_seeds_alone() -> None:
 def test_a_difference_over_scenes_alone() -> None:
     generator = np.random.default_rng(1)
     gained = generator.normal(0.2, 1, (1, 400))
-    found = intervals.difference(sums(gained[0].tolist()), sums([0.0] * 400), Spread(0.0, 10**6))
+    found = intervals.difference(sums(gained[0].tolist()), sums([0.0] * 400), Spread(0.0, 9), Spread(0.0, 9))
     expected = 1.96 * 100 * gained.std() / 2 / math.sqrt(400)
     assert found.upper - found.value == pytest.approx(expected, rel=0.06)
 
@@ -63,8 +64,8 @@ def test_a_difference_over_scenes_alone() -> None:
 @given(st.lists(st.floats(0, 5), min_size=2, max_size=8), st.lists(st.floats(0, 5), min_size=8, max_size=8))
 def test_turned_round_a_difference_is_its_negative(first: list[float], second: list[float]) -> None:
     one, other = sums(first, masks=5), sums(second[: len(first)], masks=5)
-    there = intervals.difference(one, other, Spread(1.0, 3))
-    back = intervals.difference(other, one, Spread(1.0, 3))
+    there = intervals.difference(one, other, Spread(1.0, 3), Spread(4.0, 5))
+    back = intervals.difference(other, one, Spread(4.0, 5), Spread(1.0, 3))
     assert there == pytest.approx((-back.value, -back.upper, -back.lower))
     assert there.lower <= there.value <= there.upper
 
@@ -91,12 +92,12 @@ def test_verdicts(found: tuple[float, float, float], paper: list[float], expecte
 # --- the plan ---
 
 
-def test_the_plan_is_sound() -> None:
-    known = plan.load()
-    assert set(known.full.seeds) > set(known.quick.seeds)
-    assert known.pilot.of_training().freedom > 0
-    assert set(known.pilot.training) <= set(settings.SETTINGS)
-    assert set(known.pilot.masks) == set(settings.SHOWN["branches"])
+@pytest.mark.parametrize("name", ["full", "quick"])
+def test_the_plan_is_sound(name: FormName) -> None:
+    pilot = plan.load().pilot(name)
+    assert set(pilot.masks) == set(settings.SHOWN["branches"])
+    assert pilot.masks["true"] == pilot.branches
+    assert all(spread.points > 0 and spread.freedom > 0 for spread in pilot.spreads())
 
 
 def test_what_a_plan_tells_apart() -> None:
@@ -107,7 +108,7 @@ def test_what_a_plan_tells_apart() -> None:
 
 
 def build(shares: dict[str, float], seeds: int = 3, wobble: float = 0.005) -> Report:
-    known = made_up.plan(seeds)
+    known = made_up.plan(seeds, seeds)
     done = made_up.results(known.full, shares, wobble)
     return report.build(known, "full", "abc", done, made_up.paper())
 
@@ -117,7 +118,8 @@ def verdicts(found: Report, table: int) -> dict[tuple[str, str], str]:
 
 
 def test_verdicts_of_made_up_results() -> None:
-    found = verdicts(build({"sm": 0.3, "mm": 0.5, "region": 0.4, "output": 0.5, "both": 0.501, "branches": 0.7}), 4)
+    shares = {"sm": 0.3, "mm": 0.5, "region": 0.4, "output": 0.5, "both": 0.501, "branches": 0.7}
+    found = verdicts(build(shares, wobble=0.005), 4)
     assert found == {
         ("many masks (MM)", "single masks (SM)"): "reproduced",
         ("MM, Region rule", "many masks (MM)"): "reversed",
@@ -141,11 +143,19 @@ def test_values_and_intervals_of_made_up_results() -> None:
     assert [row.exact, row.macro] == pytest.approx([20, 25])
     assert row.paper == [70, 65]
     assert row.groups == dict.fromkeys(row.groups, 50)
-    spread = found.spreads[4]
-    assert spread.points == pytest.approx(1)
-    assert (spread.freedom, spread.of_pilot) == (12, False)
-    assert found.spreads[7].points == pytest.approx(0, abs=1e-6)  # seeds move all masks alike
-    assert found.spreads[7].freedom == 8
+    assert [one.name for one in found.spreads] == ["branches", "packed", "single", "masks"]
+    assert [one.points for one in found.spreads] == pytest.approx([1, 1, 1, 0], abs=1e-6)  # seeds move masks alike
+    assert [one.freedom for one in found.spreads] == [10, 8, 6, 8]
+    assert not any(one.of_pilot for one in found.spreads)
+
+
+def test_single_masks_may_have_more_seeds() -> None:
+    known = made_up.plan(2, 5)
+    done = made_up.results(known.full, {"sm": 0.3}, 0.005)
+    assert len(done) == 9 * 2 + 3 * 5
+    found = report.build(known, "full", "abc", done, made_up.paper())
+    assert [(one.seeds, one.freedom) for one in found.spreads] == [(2, 5), (2, 4), (5, 12), (2, 4)]
+    assert verdicts(found, 4)["many masks (MM)", "single masks (SM)"] == "reproduced"
 
 
 def test_rows_that_need_weights_stay_blank() -> None:
@@ -155,11 +165,11 @@ def test_rows_that_need_weights_stay_blank() -> None:
 
 def test_one_seed_takes_the_spread_of_the_pilot() -> None:
     found = build({"sm": 0.3, "region": 0.52}, seeds=1)
-    assert found.spreads[4].of_pilot
-    assert found.spreads[4].points == pytest.approx(math.sqrt(2))
-    assert found.spreads[7].points == pytest.approx(0.5)
-    assert verdicts(found, 4)["many masks (MM)", "single masks (SM)"] == "reproduced"
+    assert all(one.of_pilot for one in found.spreads)
+    expected = [math.sqrt(2), math.sqrt(4.5), math.sqrt(18), 0.5]
+    assert [one.points for one in found.spreads] == pytest.approx(expected)
     assert verdicts(found, 4)["MM, Region rule", "many masks (MM)"] == "tie"  # two points: seeds alone may do that
+    assert verdicts(found, 4)["many masks (MM)", "single masks (SM)"] == "tie"  # one degree of freedom tells little
 
 
 def test_the_numbers_beside_ours_are_the_papers() -> None:
@@ -168,7 +178,8 @@ def test_the_numbers_beside_ours_are_the_papers() -> None:
     assert published[4, "MM", "region=yes;output=yes"] == {"LVIS": 82.35, "PACO": 79.22}
 
 
-def test_the_page_and_its_files(tmp_path: Path) -> None:
+def test_the_page_and_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficiency, "PICTURES", (1,))  # a third of the counting
     known = made_up.plan()
     where = cells.folder(tmp_path, known.full, known.learning)
     for cell, result in made_up.results(known.full, {"sm": 0.3}, 0.005).items():

@@ -42,9 +42,15 @@ class Result(msgspec.Struct):
     """By the kind of masks shown"""
 
 
+def seeds(setting: str, form: Form) -> range:
+    """Return the seeds of a setting."""
+    return range(form.seeds_of(SETTINGS[setting].way))
+
+
 def cells(form: Form) -> list[Cell]:
     """List all cells, seed by seed, so that a run that is stopped early has whole seeds."""
-    return [Cell(setting, seed) for seed in form.seeds for setting in SETTINGS]
+    found = [Cell(setting, seed) for setting in SETTINGS for seed in seeds(setting, form)]
+    return sorted(found, key=lambda cell: cell.seed)
 
 
 def folder(out: Path, form: Form, learning: Learning) -> Folder:

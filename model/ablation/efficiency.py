@@ -12,7 +12,7 @@ from model.ablation.report import Speed
 from model.ablation.settings import SETTINGS
 from model.flops import Lengths
 
-MASKS = (1, 2, 4, 8, 16, 32)
+MASKS = (1, 8, 16, 32)
 PICTURES = (1, 5, 13)
 """Tiles of an image with their thumbnail"""
 _SCENES = 64

@@ -28,6 +28,22 @@ class Spread(NamedTuple):
     """Degrees of it"""
 
 
+class Spreads(NamedTuple):
+    """Of all that is compared, each pooled over settings that learn in the same way and are taken to vary alike.
+
+    The ways do not: in the pilot of the quick form seeds moved settings with single masks much farther than others.
+    """
+
+    branches: Spread
+    """Of settings that learn from all masks of a scene as branches"""
+    packed: Spread
+    """Of those that learn from all in one sequence, with the paper's rules or without"""
+    single: Spread
+    """Of those that learn from one mask"""
+    masks: Spread
+    """Of one kind of masks against another, shown to the same weights"""
+
+
 class Interval(NamedTuple):
     """Points, and where 95 % of such intervals hold the true one."""
 
@@ -43,6 +59,11 @@ class Sums(NamedTuple):
     """Sum over the masks of each scene, 0 or more, (seeds, scenes)"""
     masks: Floats
     """(scenes,)"""
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings."""
+        return len(self.overlap)
 
     def points(self) -> Floats:
         """Return the mean over masks × 100, by seed."""
@@ -71,23 +92,45 @@ def _spread(left: Floats, freedom: int) -> Spread:
 
 def level(row: Sums, spread: Spread) -> Interval:
     """Return what a row achieves, over seeds and masks, with a 95 % interval."""
-    return _interval(row.overlap, row.masks, spread.points**2, spread.freedom)
+    return _interval(row.overlap.mean(0), row.masks, [_Part(spread.points**2 / row.seeds, spread.freedom)])
 
 
-def difference(first: Sums, second: Sums, spread: Spread) -> Interval:
-    """Return the first row less the second, with a 95 % interval."""
-    return _interval(first.overlap - second.overlap, first.masks, 2 * spread.points**2, spread.freedom)
+def difference(first: Sums, second: Sums, of_first: Spread, of_second: Spread) -> Interval:
+    """Return the first row less the second, trained apart, with a 95 % interval."""
+    pairs = ((first, of_first), (second, of_second))
+    parts = [_Part(spread.points**2 / row.seeds, spread.freedom) for row, spread in pairs]
+    if of_first == of_second:
+        parts = [_Part(parts[0].variance + parts[1].variance, of_first.freedom)]
+    return _interval(first.overlap.mean(0) - second.overlap.mean(0), first.masks, parts)
 
 
-def _interval(overlap: Floats, masks: Floats, of_seeds: float, freedom: int) -> Interval:
-    """Return a mean × 100 with the interval of Student's t that adds two variances.
+def difference_of_masks(first: Sums, second: Sums, spread: Spread) -> Interval:
+    """Return the same of two rows of the same weights, seed by seed."""
+    parts = [_Part(2 * spread.points**2 / first.seeds, spread.freedom)]
+    return _interval(first.overlap.mean(0) - second.overlap.mean(0), first.masks, parts)
 
-    Those are of the mean over seeds, `of_seeds` being one seed's, and of the mean over scenes drawn anew.
+
+class _Part(NamedTuple):
+    """Part of a variance, and the degrees of freedom it is known with."""
+
+    variance: float
+    freedom: float
+
+
+def _interval(overlap: Floats, masks: Floats, of_seeds: Sequence[_Part]) -> Interval:
+    """Return a mean over masks × 100 with the interval of Student's t; `overlap` and `masks` are by scene.
+
+    Its variance is that of seeds and that of means over scenes drawn anew, added; its degrees of freedom are Welch's
+    and Satterthwaite's.
     """
-    by_scene = 100 * overlap.mean(0)
+    by_scene = 100 * overlap
     value, scenes = float(by_scene.sum() / masks.sum()), len(masks)
     drawn = np.random.default_rng(0).multinomial(scenes, np.full(scenes, 1 / scenes), _DRAWS)
-    variance = of_seeds / len(overlap) + float(np.var(drawn @ by_scene / (drawn @ masks)))
+    parts = [*of_seeds, _Part(float(np.var(drawn @ by_scene / (drawn @ masks))), scenes - 1)]
+    variance = sum(part.variance for part in parts)
+    if not variance:
+        return Interval(value, value, value)
+    freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
     reach = float(stdtrit(freedom, 1 - _ERROR / 2)) * math.sqrt(variance)
     return Interval(value, value - reach, value + reach)
 

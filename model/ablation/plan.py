@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from scipy.special import stdtrit
 
-from model.ablation.intervals import Spread, spread_of_masks, spread_of_training
+from model.ablation import intervals
+from model.ablation.intervals import Spread, Spreads
 
 FormName = Literal["full", "quick"]
 
@@ -26,9 +27,16 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     steps: Positive
     """Of training, the same for every setting"""
-    seeds: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+    seeds: Positive
+    """Of each setting that learns from all masks of a scene: 0, 1, …"""
+    single_seeds: Positive
+    """Of those that learn from one mask of a scene, which seeds move much farther, and which are cheap"""
     scenes: Positive
     """For the test"""
+
+    def seeds_of(self, what: str) -> int:
+        """Return how many seeds stand behind a field of `Spreads`."""
+        return self.single_seeds if what == "single" else self.seeds
 
 
 class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,23 +49,21 @@ class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pilot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Word overlap × 100 in trainings of the quick form before any comparison; a number for each of their seeds.
+    """Word overlap × 100 in trainings made before any comparison; a number for each of their seeds."""
 
-    More steps only bring seeds closer together, so the full form is not promised too much.
-    """
-
-    training: dict[str, list[float]]
-    """By setting"""
+    branches: list[float]
+    packed: list[float]
+    """Of MM without rules"""
+    single: list[float]
+    """Of SM"""
     masks: dict[str, list[float]]
     """Of branches, by the kind of masks shown"""
 
-    def of_training(self) -> Spread:
-        """Return how far seeds move a setting."""
-        return spread_of_training(list(self.training.values()))
-
-    def of_masks(self) -> Spread:
-        """Return how far seeds move one kind of masks against another."""
-        return spread_of_masks(list(self.masks.values()))
+    def spreads(self) -> Spreads:
+        """Return how far seeds move values."""
+        of = intervals.spread_of_training
+        masks = intervals.spread_of_masks(list(self.masks.values()))
+        return Spreads(of([self.branches]), of([self.packed]), of([self.single]), masks)
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,13 +72,18 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning: Learning
     full: Form
     quick: Form
-    pilot: Pilot
+    full_pilot: Pilot
+    quick_pilot: Pilot
     changes: list[str]
     """What was changed after the first comparison, each of which made all cells anew."""
 
     def form(self, name: FormName) -> Form:
         """Return a form by its name."""
         return self.full if name == "full" else self.quick
+
+    def pilot(self, name: FormName) -> Pilot:
+        """Return what a form rests on."""
+        return self.full_pilot if name == "full" else self.quick_pilot
 
 
 def load(path: Path = _FILE) -> Plan:
@@ -81,6 +92,9 @@ def load(path: Path = _FILE) -> Plan:
 
 
 def resolved(spread: Spread, seeds: int) -> float:
-    """Return the least true difference, in points, that is told from 0 with 80 % power; chance of scenes left out."""
+    """Return the least true difference, in points, that is told from 0 with 80 % power; chance of scenes left out.
+
+    Of two rows of so many seeds each, whose spread is known with its own freedom.
+    """
     quantiles = stdtrit(spread.freedom, 1 - _ERROR / 2) + stdtrit(spread.freedom, _POWER)
     return float(quantiles) * spread.points * math.sqrt(2 / seeds)

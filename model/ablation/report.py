@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from model.ablation import evaluation, intervals
-from model.ablation.cells import Cell, Result
-from model.ablation.evaluation import Scored
-from model.ablation.intervals import Interval, Spread, Sums, Verdict
-from model.ablation.plan import FormName, Plan, resolved
-from model.ablation.settings import CONTRASTS, ROWS, SETTINGS, Contrast, Row
+from model.ablation.cells import Cell, Result, seeds
+from model.ablation.intervals import Interval, Spread, Spreads, Sums, Verdict
+from model.ablation.plan import Form, FormName, Plan, resolved
+from model.ablation.settings import CONTRASTS, ROWS, SETTINGS, TRUE, Contrast, Row, Way
 
 Paper = Mapping[tuple[int, str, str], Mapping[str, float]]
 """Semantic IoU × 100 by table, row and variant, then by data set: benchmark/published.csv."""
 
 DATA_SETS = ("LVIS", "PACO")
-SCALES_TABLE, MASKS_TABLE = 5, 7
-"""The rows of the latter are of the same weights, and they are in the former too."""
+MASKS_TABLE = 7
+"""The table whose rows are of the same weights."""
 
 
 class RowResult(msgspec.Struct):
@@ -65,14 +64,17 @@ class Speed(msgspec.Struct):
         return self.masks_per_step / self.seconds_per_step
 
 
-class TableSpread(msgspec.Struct):
-    """How far seeds move the rows of a table, and the least difference that is told from 0 four times of five."""
+class SpreadResult(msgspec.Struct):
+    """How far seeds move values, and the least difference of two such that is told from 0 four times of five."""
 
+    name: str
+    """A field of `Spreads`"""
+    seeds: int
     points: float
     freedom: int
+    resolved: float
     of_pilot: bool
     """One seed has no spread: the plan's pilot stands in."""
-    resolved: float
 
 
 class Report(msgspec.Struct):
@@ -80,13 +82,14 @@ class Report(msgspec.Struct):
 
     form: FormName
     steps: int
-    seeds: list[int]
+    seeds: int
+    single_seeds: int
     scenes: int
     cells: str
     """The folder of cells, named after generator, steps and test"""
     rows: list[RowResult]
     contrasts: list[ContrastResult]
-    spreads: dict[int, TableSpread]
+    spreads: list[SpreadResult]
     speeds: list[Speed]
     losses: dict[str, list[float]]
     """By setting, step by step, mean over seeds"""
@@ -96,53 +99,65 @@ class Report(msgspec.Struct):
 def build(plan: Plan, name: FormName, folder: str, done: Mapping[Cell, Result], paper: Paper) -> Report:
     """Put a report together from all cells of a form."""
     form = plan.form(name)
-    found = {row: _scored(row, form.seeds, done) for row in ROWS if row.trained}
-    sums = {(row.table, row.name): _sums(each) for row, each in found.items()}
-    spreads = {table: _spread(plan, name, sums, table) for table in sorted({row.table for row in ROWS})}
-    of_levels = {**spreads, MASKS_TABLE: spreads[SCALES_TABLE]}
+    by_setting = {setting: [done[Cell(setting, seed)] for seed in seeds(setting, form)] for setting in SETTINGS}
+    sums = {row: _sums(row, by_setting[row.trained]) for row in ROWS if row.trained}
+    spreads = _spreads(plan, name, sums)
     return Report(
         form=name,
         steps=form.steps,
         seeds=form.seeds,
+        single_seeds=form.single_seeds,
         scenes=form.scenes,
         cells=folder,
-        rows=[_row(row, found.get(row, []), sums, of_levels, paper) for row in ROWS],
+        rows=[_row(row, by_setting.get(row.trained, []), sums, spreads, paper) for row in ROWS],
         contrasts=[_contrast(one, sums, spreads, paper) for one in CONTRASTS],
-        spreads={
-            table: TableSpread(spread.points, spread.freedom, len(form.seeds) == 1, resolved(spread, len(form.seeds)))
-            for table, spread in spreads.items()
-        },
-        speeds=[_speed(setting, form.steps, form.seeds, done) for setting in SETTINGS],
+        spreads=_told(spreads, form),
+        speeds=[_speed(setting, form.steps, results) for setting, results in by_setting.items()],
         losses={
-            setting: np.mean([done[Cell(setting, seed)].course.losses for seed in form.seeds], 0).tolist()
-            for setting in SETTINGS
+            setting: np.mean([one.course.losses for one in results], 0).tolist()
+            for setting, results in by_setting.items()
         },
         changes=plan.changes,
     )
 
 
-def _scored(row: Row, seeds: list[int], done: Mapping[Cell, Result]) -> list[Scored]:
-    return [done[Cell(row.trained, seed)].scored[row.masks] for seed in seeds]
-
-
-def _sums(found: list[Scored]) -> Sums:
+def _sums(row: Row, results: Sequence[Result]) -> Sums:
+    found = [one.scored[row.masks] for one in results]
     return Sums(np.array([one.overlap for one in found]), np.array(found[0].masks, np.float64))
 
 
-def _spread(plan: Plan, name: FormName, sums: Mapping[tuple[int, str], Sums], table: int) -> Spread:
-    same_weights = table == MASKS_TABLE
-    if len(plan.form(name).seeds) == 1:
-        return plan.pilot.of_masks() if same_weights else plan.pilot.of_training()
-    values = [each.points().tolist() for (where, _), each in sums.items() if where == table]
-    return intervals.spread_of_masks(values) if same_weights else intervals.spread_of_training(values)
+def _spreads(plan: Plan, name: FormName, sums: Mapping[Row, Sums]) -> Spreads:
+    """Return the spreads of a run; where it has one seed, the pilot's."""
+    form, pilot = plan.form(name), plan.pilot(name).spreads()
+    points = {row: found.points().tolist() for row, found in sums.items()}
+    trained = {row.trained: points[row] for row in sums if row.masks == TRUE}
+    ways: dict[Way, list[list[float]]] = {"branches": [], "packed": [], "single": []}
+    for setting, values in trained.items():
+        ways[SETTINGS[setting].way].append(values)
+    found = {way: intervals.spread_of_training(values) for way, values in ways.items()}
+    masks = intervals.spread_of_masks([points[row] for row in sums if row.table == MASKS_TABLE])
+    own = Spreads(**found, masks=masks)
+    return Spreads(*(getattr(own if form.seeds_of(name) > 1 else pilot, name) for name in Spreads._fields))
 
 
-def _row(
-    row: Row, found: list[Scored], sums: Mapping[tuple[int, str], Sums], spreads: Mapping[int, Spread], paper: Paper
-) -> RowResult:
+def _told(spreads: Spreads, form: Form) -> list[SpreadResult]:
+    return [
+        SpreadResult(name, number, spread.points, spread.freedom, resolved(spread, number), number == 1)
+        for name, spread in spreads._asdict().items()
+        for number in [form.seeds_of(name)]
+    ]
+
+
+def _of(row: Row, spreads: Spreads) -> Spread:
+    found: Spread = getattr(spreads, SETTINGS[row.trained].way)
+    return found
+
+
+def _row(row: Row, results: Sequence[Result], sums: Mapping[Row, Sums], spreads: Spreads, paper: Paper) -> RowResult:
     theirs = _paper(row, paper)
-    if not found:
+    if not results:
         return RowResult(row.table, row.name, row.title, None, 0.0, 0.0, {}, theirs)
+    found = [one.scored[row.masks] for one in results]
     groups = {
         group: 100 * sum(one.groups[group][0] for one in found) / max(1, sum(one.groups[group][1] for one in found))
         for group in evaluation.GROUPS
@@ -151,7 +166,7 @@ def _row(
         row.table,
         row.name,
         row.title,
-        intervals.level(sums[row.table, row.name], spreads[row.table]),
+        intervals.level(sums[row], _of(row, spreads)),
         100 * float(np.mean([sum(one.exact) / sum(one.masks) for one in found])),
         100 * float(np.mean([one.macro for one in found])),
         groups,
@@ -166,20 +181,21 @@ def _paper(row: Row, paper: Paper) -> list[float]:
     return [values[data_set] for data_set in DATA_SETS]
 
 
-def _contrast(
-    one: Contrast, sums: Mapping[tuple[int, str], Sums], spreads: Mapping[int, Spread], paper: Paper
-) -> ContrastResult:
+def _contrast(one: Contrast, sums: Mapping[Row, Sums], spreads: Spreads, paper: Paper) -> ContrastResult:
     rows = {row.name: row for row in ROWS if row.table == one.table}
-    pairs = zip(_paper(rows[one.first], paper), _paper(rows[one.second], paper), strict=False)  # one may be empty
-    theirs = [round(first - second, 2) for first, second in pairs]
-    found = intervals.difference(sums[one.table, one.first], sums[one.table, one.second], spreads[one.table])
-    titles = rows[one.first].title, rows[one.second].title
-    return ContrastResult(one.table, *titles, found, theirs, intervals.verdict(found, theirs))
+    first, second = rows[one.first], rows[one.second]
+    pairs = zip(_paper(first, paper), _paper(second, paper), strict=False)  # one may be empty
+    theirs = [round(above - below, 2) for above, below in pairs]
+    if one.table == MASKS_TABLE:
+        found = intervals.difference_of_masks(sums[first], sums[second], spreads.masks)
+    else:
+        found = intervals.difference(sums[first], sums[second], _of(first, spreads), _of(second, spreads))
+    return ContrastResult(one.table, first.title, second.title, found, theirs, intervals.verdict(found, theirs))
 
 
-def _speed(setting: str, steps: int, seeds: list[int], done: Mapping[Cell, Result]) -> Speed:
-    courses, all_steps = [done[Cell(setting, seed)].course for seed in seeds], steps * len(seeds)
+def _speed(setting: str, steps: int, results: Sequence[Result]) -> Speed:
     masks, learning, making = (
-        sum(getattr(course, what) for course in courses) / all_steps for what in ("masks", "learning", "making")
+        sum(getattr(one.course, what) for one in results) / steps / len(results)
+        for what in ("masks", "learning", "making")
     )
     return Speed(setting, masks, learning, making)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from model.ablation.rougher import Kind
 from model.branches import Layout
 from model.mask2token import Encoder
 
 TRUE: Kind = "true"
+
+Way = Literal["branches", "packed", "single"]
+"""How masks share a sequence, if they do."""
 
 
 class Setting(NamedTuple):
@@ -20,6 +23,11 @@ class Setting(NamedTuple):
     """One mask of each image, at random, in place of all; the steps are the same, so fewer masks are seen."""
     encoder: Encoder = "mask2token"
     scale: float = 2.0
+
+    @property
+    def way(self) -> Way:
+        """By which the spread of seeds is pooled."""
+        return "single" if self.single else self.layout.kind
 
 
 class Row(NamedTuple):
