@@ -68,12 +68,13 @@ def macro_mean(values: Floats, categories: Ints) -> float:
 
 
 class Hierarchy:
-    """WordNet as a measure of how far off a prediction is; what lies above a name is looked up once."""
+    """WordNet as a measure of how far off a prediction is; nouns are looked up once, and so are two of them."""
 
     def __init__(self, wordnet: WordNet) -> None:
         self._wordnet = wordnet
         self._above = lru_cache(1 << 17)(self._look_up)
         self._noun = lru_cache(1 << 17)(self._known_ending)
+        self._between = lru_cache(1 << 17)(self._shortest)
 
     def steps(self, truth: str, prediction: str) -> Steps | None:
         """Return the shortest way from a true name to a predicted one, both normalised; None: no noun that it has.
@@ -82,7 +83,10 @@ class Hierarchy:
         WordNet lacks stands for its longest ending that it has: a red car is a car. The measure is the path length of
         Rada et al. (IEEE Trans. Systems, Man, and Cybernetics 19, 1989), in its two parts.
         """
-        wanted, found = self._above(self._noun(truth), True), self._above(self._noun(prediction), False)
+        return self._between(self._noun(truth), self._noun(prediction))
+
+    def _shortest(self, truth: str, prediction: str) -> Steps | None:
+        wanted, found = self._above(truth, True), self._above(prediction, False)
         ways = [(up + found[noun], up) for noun, up in wanted.items() if noun in found]
         if not ways:
             return None
