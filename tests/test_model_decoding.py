@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from wowseg_models import HEIGHT, WIDTH, one_thread, picture, rectangles, wowseg  # noqa: F401 (a fixture)
 
 from model import attention
 from model.attention import Keys, Queries
 from model.wowseg import Named, WowSeg
+from pipeline.errors import UserError
 
 MASKS = rectangles(7)
 MOST = 12
@@ -110,6 +113,37 @@ def test_three_hundred_masks(model: WowSeg) -> None:
     assert len(found) == 300
     for number in (0, 63, 64, 299):
         same(found[number : number + 1], model.name(picture(), [masks[number]], most_tokens=2))
+
+
+@pytest.mark.parametrize(("together", "images_together"), [(64, 8), (64, 2), (4, 3), (2, 8)])
+def test_several_images_are_each_alone(model: WowSeg, together: int, images_together: int) -> None:
+    sizes, counts = [(150, 110), (60, 200), (110, 110), (40, 40), (150, 110)], [3, 1, 0, 5, 2]
+    images = [
+        (picture(seed, *size), rectangles(count, seed, *size))
+        for seed, (size, count) in enumerate(zip(sizes, counts, strict=True))
+    ]
+    prefixes = {model.preparer.sample(image, masks).row.prefix for image, masks in images if masks}
+    assert len(prefixes) > 1  # of different lengths
+    found = list(model.name_all(images, most_tokens=MOST, together=together, images_together=images_together))
+    assert [len(named) for named in found] == counts
+    for named, (image, masks) in zip(found, images, strict=True):
+        same(named, model.name(image, masks, most_tokens=MOST))
+
+
+def test_several_images_come_as_they_are_named_and_a_fault_says_in_which_image(model: WowSeg) -> None:
+    asked: list[int] = []
+
+    def images() -> Iterator[tuple[Image.Image, list[Any]]]:
+        for number in range(3):
+            asked.append(number)
+            yield picture(number), [MASKS[number] & (number < 2)]
+
+    found = model.name_all(images(), most_tokens=1, images_together=1)
+    next(found)
+    assert asked == [0, 1]
+    with pytest.raises(UserError, match=r"image 2: mask 0 is empty"):
+        list(found)
+    assert list(model.name_all([])) == []
 
 
 def test_no_masks_no_names(model: WowSeg) -> None:
