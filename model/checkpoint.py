@@ -1,4 +1,4 @@
-"""Checkpoint folders: read transformers' InternVL, InternVL's own, and WOW-Seg's; write transformers'.
+"""Checkpoint folders: read transformers' InternVL, InternVL's own, and WOW-Seg's; write the first two.
 
 Every tensor is accounted for: one that is missing, left over, or of another shape is an error, and after loading each
 is compared with the file. So the trap of tied embeddings (transformers' `InternVLConfig` ties by default, InternVL does
@@ -23,6 +23,7 @@ from pipeline.errors import UsageError, UserError
 from pipeline.original_checkpoints import convert
 
 Tensors = dict[str, Tensor]
+Kind = Literal["native", "original"]
 
 SETTINGS = "wowseg.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -44,7 +45,7 @@ class Loaded(NamedTuple):
     """transformers' `InternVLForConditionalGeneration`, on the CPU, for inference"""
     tokenizer: Any
     settings: Settings
-    kind: Literal["native", "original"]
+    kind: Kind
     tensors: int
     """In the files"""
     tied: bool
@@ -57,7 +58,7 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> Loaded:
     Raises `UserError`: what is missing, broken, left over or does not fit together, and where.
     """
     raw = _json(folder / "config.json")
-    kind: Literal["native", "original"] = "native" if _kind(raw, folder) == "internvl" else "original"
+    kind: Kind = "native" if _kind(raw, folder) == "internvl" else "original"
     tokenizer, tensors = _tokenizer(folder), read(folder)
     converted, unknown = convert(tensors, _NATIVE if kind == "native" else original_internvl.NAMES)
     tied = _HEAD not in converted and not _says_untied(raw, kind)
@@ -70,16 +71,35 @@ def load(folder: Path, dtype: torch.dtype | None = None) -> Loaded:
     return Loaded(network, tokenizer, _settings(folder, raw), kind, len(tensors), tied)
 
 
-def save(network: Any, tokenizer: Any, settings: Settings, folder: Path) -> None:
-    """Write transformers' format with `wowseg.json`, whole or not at all. Raises `UsageError` if the folder exists."""
+def save(network: Any, tokenizer: Any, settings: Settings, folder: Path, kind: Kind = "native") -> None:
+    """Write transformers' format, or InternVL's own, with `wowseg.json`; whole or not at all.
+
+    Raises `UsageError` if the folder exists, `UserError` for a network that has no place in InternVL's own format.
+    """
     if folder.exists():
         raise UsageError(f"{folder} exists: a checkpoint is written to a new folder.")
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    network.save_pretrained(part)
+    if kind == "native":
+        network.save_pretrained(part, save_original_format=False)  # by the same names, whatever it was read from
+    else:
+        _save_original(network, settings, part)
     tokenizer.save_pretrained(part)
     (part / SETTINGS).write_bytes(msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
     part.replace(folder)
+
+
+def _save_original(network: Any, settings: Settings, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = network.state_dict()
+    if network.config.tie_word_embeddings:
+        del tensors[_HEAD]
+    renamed = original_internvl.tensors(tensors)
+    folder.mkdir(parents=True)
+    stated = original_internvl.stated(network.config, settings)
+    (folder / "config.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    save_file(renamed, folder / _WEIGHTS[0], {"format": "pt"})
 
 
 def describe(loaded: Loaded) -> dict[str, str]:

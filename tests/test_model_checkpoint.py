@@ -83,6 +83,33 @@ def test_an_original_folder_becomes_a_native_one(model: WowSeg, tmp_path: Path) 
     assert torch.equal(logits(again), logits(read))
 
 
+def test_a_native_folder_becomes_an_original_one(model: WowSeg, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    given = WowSeg(model.network, model.preparer.tokenizer, Settings(template="Hermes-2", tiles=2, scale=2.5))
+    given.save(tmp_path / "it", "original")
+    theirs, found = original(model.network.state_dict()), load_file(tmp_path / "it" / "model.safetensors")
+    assert found.keys() == theirs.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in theirs.items())
+    expected, stated = raw_config(model, "Hermes-2"), json.loads((tmp_path / "it" / "config.json").read_text())
+    expected["llm_config"]["max_window_layers"] = stated["llm_config"]["max_window_layers"]  # without a window, nothing
+    for name in ("llm_config", "vision_config"):
+        part = stated.pop(name)
+        assert part == {key: expected[name][key] for key in part}
+    assert stated == {key: expected[key] for key in stated} | {"torch_dtype": "float32", "max_dynamic_patch": 2}
+    read = WowSeg.from_pretrained(tmp_path / "it")
+    assert read.settings == given.settings
+    assert torch.equal(logits(read), logits(given))
+
+
+def test_what_has_no_place_in_the_original_format_is_not_written(model: WowSeg, tmp_path: Path) -> None:
+    changed = wowseg(double=False)
+    changed.network.model.extra = torch.nn.Linear(1, 1)
+    with pytest.raises(UserError, match=r"has no place for 2 tensors, such as model\.extra\.bias"):
+        changed.save(tmp_path / "it", "original")
+    assert not (tmp_path / "it").exists()
+
+
 def test_vocabularies_without_tokenizer_json(model: WowSeg, tmp_path: Path) -> None:
     folder = slow_vocabulary(write(model, tmp_path / "it"))
     read = WowSeg.from_pretrained(folder, tiles=2)
@@ -119,14 +146,11 @@ def test_pytorch_files(model: WowSeg, tmp_path: Path) -> None:
 
 
 def test_names_of_older_and_newer_native_files(model: WowSeg, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     model.save(tmp_path / "it")
-    old = checkpoint.read(tmp_path / "it")
-    new = model.network.state_dict()
-    assert {name.split(".")[0] for name in old} == {"language_model", "multi_modal_projector", "vision_tower"}
-    assert {name.split(".")[0] for name in new} == {"model", "lm_head"}
-    save_file(new, tmp_path / "it" / "model.safetensors")
+    assert {name.split(".")[0] for name in checkpoint.read(tmp_path / "it")} == {"model", "lm_head"}
+    model.network.save_pretrained(tmp_path / "it")  # as the published ones are
+    old = {name.split(".")[0] for name in checkpoint.read(tmp_path / "it")}
+    assert old == {"language_model", "multi_modal_projector", "vision_tower"}
     assert torch.equal(logits(WowSeg.from_pretrained(tmp_path / "it")), logits(model))
 
 
@@ -157,10 +181,12 @@ def test_tied_embeddings_are_read_and_stay_tied(model: WowSeg, tmp_path: Path) -
     loaded = checkpoint.load(folder)
     assert loaded.tied
     assert loaded.network.lm_head.weight is loaded.network.get_input_embeddings().weight
-    checkpoint.save(loaded.network, loaded.tokenizer, loaded.settings, tmp_path / "native")
-    again = checkpoint.load(tmp_path / "native")
-    assert again.tied
-    assert torch.equal(again.network.lm_head.weight, loaded.network.lm_head.weight)
+    kinds: tuple[checkpoint.Kind, ...] = ("native", "original")
+    for kind in kinds:
+        checkpoint.save(loaded.network, loaded.tokenizer, loaded.settings, tmp_path / kind, kind)
+        again = checkpoint.load(tmp_path / kind)
+        assert again.tied
+        assert torch.equal(again.network.lm_head.weight, loaded.network.lm_head.weight)
 
 
 def test_a_head_that_should_be_there_is_missed(model: WowSeg, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""`rr7k model inspect`."""
+"""`rr7k model`: what it says of checkpoints, and what it writes."""
 
 from pathlib import Path
 
 import pytest
+import torch
 from original_internvl_folders import write
+from safetensors.torch import load_file
 from typer import Typer
 from typer.testing import CliRunner
 from wowseg_models import wowseg
@@ -12,10 +14,14 @@ from pipeline.cli_model import app
 from pipeline.errors import UserError
 
 
+def rr7k(*arguments: str | Path) -> str:
+    program = Typer()
+    program.add_typer(app, name="model")
+    return CliRunner().invoke(program, ["model", *map(str, arguments)], catch_exceptions=False).stdout
+
+
 def inspect(folder: Path) -> str:
-    rr7k = Typer()
-    rr7k.add_typer(app, name="model")
-    return CliRunner().invoke(rr7k, ["model", "inspect", str(folder)], catch_exceptions=False).stdout
+    return rr7k("inspect", folder)
 
 
 def test_inspect_says_what_a_checkpoint_is(tmp_path: Path) -> None:
@@ -32,3 +38,17 @@ def test_inspect_says_what_is_wrong(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights there"):
         inspect(folder)
+
+
+def test_a_debug_checkpoint_in_both_formats(tmp_path: Path) -> None:
+    first, original, native = (tmp_path / name for name in ("first", "original", "native"))
+    assert "random weights" in rr7k("debug", first)
+    rr7k("convert", first, original, "--to", "original")
+    rr7k("convert", original, native)
+    assert "InternVL's own (InternVLChatModel)" in inspect(original)
+    assert inspect(native).splitlines()[1:] == inspect(first).splitlines()[1:]
+    tensors = [load_file(folder / "model.safetensors") for folder in (first, native)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    with pytest.raises(UserError, match="native exists: a checkpoint is written to a new folder"):
+        rr7k("debug", native)
