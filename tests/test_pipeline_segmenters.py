@@ -11,6 +11,7 @@ import pytest
 import tiny_detectors
 import torch
 from PIL import Image
+from wowseg_models import one_thread  # noqa: F401 (a fixture)
 
 from pipeline import masks, segmenters
 from pipeline.errors import UsageError
@@ -78,3 +79,42 @@ def test_the_package_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "segment_anything", None)
     with pytest.raises(UsageError, match=r"rr7k\[segment-anything\]"):
         open_segmenter(f"segment-anything:{tmp_path}/sam.pth", "cpu")
+
+
+POINTS = np.array([[10 + 5 * n, 20 + 3 * n] for n in range(20)], np.float32)
+
+
+def test_points_are_offered_masks_with_marks(segmenter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = segmenter.look(PICTURE)
+    offered = list(look.points(POINTS))
+    assert [len(some) for some in offered] == [3] * len(POINTS)
+    assert {(one.mask.shape, one.mask.dtype) for some in offered for one in some} == {((90, 120), np.dtype(np.bool_))}
+    assert all(0 <= one.stability <= 1 for some in offered for one in some)
+    marks = sorted(one.predicted_iou for some in offered for one in some)
+    least = (marks[20] + marks[21]) / 2
+    monkeypatch.setattr(segmenters, "_AT_ONCE", 3)
+    good = list(look.points(POINTS, least))
+    assert [len(some) for some in good] == [sum(one.predicted_iou >= least for one in some) for some in offered]
+    assert sum(map(len, good)) == 39
+
+
+def test_a_look_is_one_encoding_for_many_questions(segmenter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = list(segmenter.segment(PICTURE, BOXES[:2]))
+    look = segmenter.look(PICTURE)
+    monkeypatch.setattr(type(segmenter._model), "get_image_embeddings", None)  # it would raise
+    list(look.points(POINTS[:1]))
+    assert [mask.tolist() for mask in look.boxes(BOXES[:2])] == [mask.tolist() for mask in alone]
+
+
+def test_points_as_transformers_own_processor_does_it(segmenter: Any) -> None:
+    processor, model = segmenter._processor, segmenter._model
+    inputs = processor(images=PICTURE, input_points=[POINTS[:2, None].tolist()], return_tensors="pt")
+    sizes = [inputs.pop(name) for name in ("original_sizes", "reshaped_input_sizes") if name in inputs]
+    inputs["input_points"] = inputs["input_points"].float()
+    with torch.no_grad():
+        made = model(**inputs, input_labels=torch.ones(1, 2, 1, dtype=torch.int64), multimask_output=True)
+    theirs = processor.post_process_masks(made.pred_masks, *sizes)[0].numpy()
+    ours = list(segmenter.look(PICTURE).points(POINTS[:2]))
+    assert (theirs != np.array([[one.mask for one in some] for some in ours])).mean() < 1e-3
+    marks = [[one.predicted_iou for one in some] for some in ours]
+    assert np.allclose(marks, made.iou_scores[0].numpy(), atol=1e-4)

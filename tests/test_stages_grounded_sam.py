@@ -55,6 +55,9 @@ class Filled:
         for left, top, right, bottom in boxes_xyxy.astype(int):
             yield rectangle(left, top, right, bottom)
 
+    def look(self, image: Image.Image) -> Any:
+        raise NotImplementedError
+
 
 def rectangle(left: int, top: int, right: int, bottom: int) -> Any:
     mask = np.zeros((SIZE[1], SIZE[0]), np.bool_)
