@@ -20,7 +20,7 @@ help: ## this list
 		|| { echo "rr7k needs Python 3.11 or 3.12: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	command -v uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[pipeline,models,dev]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[pipeline,models,ui,dev]'
 	@$(MAKE) --no-print-directory wordnet
 	@touch $@
 

@@ -20,10 +20,12 @@ from pipeline import (
     cli_release,
     cli_report,
     cli_score,
+    cli_segment,
     cli_segmentation,
     cli_stage_1,
     cli_stage_2,
     cli_stage_3,
+    cli_ui,
 )
 from pipeline.cli_funnel import print_funnel
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, load_config
@@ -131,6 +133,8 @@ app.command("mask-accuracy")(cli_segmentation.mask_accuracy)
 app.command("perturb")(cli_perturb.perturb)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.add_typer(cli_model.app, name="model")
+app.command("segment")(cli_segment.segment)
+app.command("ui")(cli_ui.ui)
 app.command("ablation")(cli_ablation.ablation)
 app.command("import", help=cli_import.HELP)(cli_import.import_data)
 

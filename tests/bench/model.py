@@ -30,6 +30,7 @@ from model.inputs import Settings
 from model.prompts import Text
 from model.wowseg import Named, WowSeg
 from pipeline import masks as rle
+from pipeline.images import Box, Size
 
 PICTURES = (1, 5, 13)  # tiles of an image with their thumbnail
 INSTANCES = (1, 2, 4, 8, 16, 32)
@@ -131,10 +132,12 @@ def draw(lines: dict[str, list[float]], path: Path) -> None:
             tiles, _, what = name.partition(" tiles: ")
             if int(tiles) == pictures:
                 panel.plot(INSTANCES, tera, marker="o", label=what)
+                if what == "ours":
+                    panel.axhline(4 * tera[0], color="grey", linestyle="--", label="4 × one mask: the paper's claim")
         panel.set(title=f"{pictures} tile{'s' * (pictures > 1)}", xlabel="masks", ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("TFLOP of a forward pass, 1B")
-    panels[0].legend()
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     canvas.savefig(path, dpi=120)
     console.print(f"{path}: the figure")
 
@@ -262,58 +265,78 @@ def construction(model: WowSeg) -> None:
     pixels, cells = torch.zeros(5 + 30, side, side, 3, dtype=torch.uint8), torch.ones(5 + 30, grid**2, dtype=torch.bool)
     with torch.inference_mode():
         forward = best(lambda: (model.features(pixels, cells), model.read(embedded, positions, mask)), 1)
-    tera = Cost().ours(5, 30) / 1e12
-    table = Table(f"30 masks, 5 tiles, {length:,} tokens", "ms", box=None, pad_edge=False)
-    table.add_row("sequence", f"{best(built) * 1e3:.2f}")
-    table.add_row("additive mask", f"{best(lambda: attention.additive(queries, keys, torch.float32)) * 1e3:.1f}")
-    table.add_row("the same, pair by pair in Python", f"{best(lambda: slow_mask(row), 1) * 1e3:,.0f}")
-    table.add_row("forward pass of the middle size, for comparison", f"{forward * 1e3:,.0f}")
+    made = best(built), best(lambda: attention.additive(queries, keys, torch.float32))
+    block = attention.block_mask(queries, keys).as_tuple(flatten=True)
+    kilobytes = [sum(part.nbytes for part in parts if isinstance(part, Tensor)) / 1e3 for parts in (block, (mask,))]
+    table = Table(f"30 masks, 5 tiles, {length:,} tokens", "ms", "of a forward pass", box=None, pad_edge=False)
+    for name, seconds in (("sequence", made[0]), ("additive mask", made[1]), ("both", sum(made))):
+        table.add_row(name, f"{seconds * 1e3:.1f}", f"{seconds / forward:.2%}")
+    table.add_row("the mask, pair by pair in Python", f"{best(lambda: slow_mask(row), 1) * 1e3:,.0f}")
+    table.add_row("forward pass of the middle size", f"{forward * 1e3:,.0f}", "100%")
     console.print(table)
+    console.print("The block mask for FlexAttention is {:,.0f} kB, the additive one {:,.0f} kB.".format(*kilobytes))
+    tera = Cost().ours(5, 30) / 1e12
     console.print(f"A forward pass of the 1B is {tera:.0f} TFLOP: at 50 GFLOP/s, two cores, {tera * 1e3 / 50:.0f} s.")
 
 
-def naive(cut: tiling.Tiling, text: str, size: tuple[int, int]) -> tiling.Pixels:
-    """The published way: a mask decoded and scaled as a whole, to find its box and cells."""
-    width, height = cut.resized.size
+def naive(resized: Size, text: str, size: Size) -> Box:
+    """The published way: a mask decoded and scaled as a whole, to find its window and cells."""
     whole = torch.from_numpy(rle.decode(text, size[1], size[0]).astype(np.uint8))[None, None]
-    scaled = interpolate(whole, (height, width), mode="nearest")[0, 0].numpy()
+    scaled = interpolate(whole, (resized[1], resized[0]), mode="nearest")[0, 0].numpy()
     rows, columns = np.nonzero(scaled)
     box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max()))
-    place = mask2token.window(box, (width, height), mask2token.SCALE)
+    place = mask2token.window(box, resized, mask2token.SCALE)
     inside = torch.from_numpy(scaled[place[1] : place[3], place[0] : place[2]])[None, None]
     interpolate(inside, (mask2token.GRID, mask2token.GRID), mode="nearest")
-    return tiling.pixels([cut.resized.crop(place)])
+    return place
 
 
 def preprocessing() -> None:
     """Print what 30 masks of a photograph cost before the model, beside the naive way."""
     size = (2250, 1500)  # SA-1B's usual
     photograph, counts = picture(0, *size), [rle.encode(mask) for mask in rectangles(30, 0, *size)]
+    once = tiling.cut(photograph, tiling.TEST)
 
     def ours() -> tiling.Pixels:
         cut = tiling.cut(photograph, tiling.TEST)
         return tiling.pixels([*cut.tiles, *mask2token.encode(cut.resized, size, counts).pictures])
 
+    def crops(cut: tiling.Tiling, some: Sequence[str]) -> list[Any]:
+        return [cut.resized.crop(naive(cut.resized.size, text, size)) for text in some]
+
     def image_once() -> tiling.Pixels:
         cut = tiling.cut(photograph, tiling.TEST)
-        return np.concatenate([tiling.pixels(cut.tiles), *(naive(cut, text, size) for text in counts)])
+        return tiling.pixels([*cut.tiles, *crops(cut, counts)])
 
     def image_anew() -> None:
         for text in counts:
             cut = tiling.cut(photograph, tiling.TEST)
-            tiling.pixels(cut.tiles)
-            naive(cut, text, size)
+            tiling.pixels([*cut.tiles, *crops(cut, [text])])
 
     assert np.array_equal(ours(), image_once())
-    fast = best(ours)
-    table = Table("30 masks of a photograph of 2250×1500 px", "s", "times ours", box=None, pad_edge=False)
-    table.add_row("ours", f"{fast:.2f}", "1")
-    for name, work in (
-        ("masks at full resolution", image_once),
-        ("the same, the image anew for each mask", image_anew),
+    whole, masks = best(ours), best(lambda: mask2token.encode(once.resized, size, counts))
+    table = Table("30 masks of a photograph of 2250×1500 px", "ms", "times ours", box=None, pad_edge=False)
+    table.add_row("ours", f"{whole * 1e3:.0f}", "1")
+    for name, work, fast in (
+        ("mask by mask, as published inference: image and mask whole for each", image_anew, whole),
+        ("the image once, as published training: masks whole", image_once, whole),
+        ("of that, the masks alone: window, tokens, crop", lambda: crops(once, counts), masks),
     ):
         slow = best(work, 1)
-        table.add_row(name, f"{slow:.2f}", f"{slow / fast:.1f}")
+        table.add_row(name, f"{slow * 1e3:.0f}", f"{slow / fast:.1f}")
+    console.print(table)
+
+
+def several(name: str, model: WowSeg, times: int) -> None:
+    """Print what it saves to name several images side by side."""
+    table = Table(name, "one by one, s", "together, s", "times faster", box=None, pad_edge=False)
+    for count in (1, 4, 16):
+        images = [(picture(seed, 640, 480), rectangles(count, seed, 640, 480)) for seed in range(8)]
+        alone = measured(lambda: [one for given in images for one in model.name(*given, most_tokens=MOST)], times)  # noqa: B023
+        beside = measured(lambda: [one for some in model.name_all(images, most_tokens=MOST) for one in some], times)  # noqa: B023
+        assert [one.label for one in alone.found] == [one.label for one in beside.found]
+        cells = f"{alone.seconds:.2f}", f"{beside.seconds:.2f}", f"{alone.seconds / beside.seconds:.2f}"
+        table.add_row(f"8 images of {count} masks", *cells)
     console.print(table)
 
 
@@ -326,8 +349,10 @@ def main() -> None:
     larger = middle()
     construction(larger)
     speed("debug size, 32 masks", debug.debug(), 2)
+    several("debug size", debug.debug(), 2)
     if "--middle" in arguments:
         speed("middle size, 32 masks", larger, 1)
+        several("middle size", larger, 1)
 
 
 if __name__ == "__main__":
