@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test browser lint bench ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
+.PHONY: help demo test browser lint bench train ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -103,6 +103,9 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.segmentation
 	PYTHONPATH=tests $(BIN)/python -m tests.bench.model
+
+train: .venv/.installed ## WOW-Seg from region samples: make train DATA=mine=DIR OUT=runs/model ARGS='--config wowseg-1b'
+	$(BIN)/rr7k train --data '$(DATA)' --out $(OUT) $(ARGS)
 
 ablation: .venv/.installed ## the paper's Tables 4 to 7 in miniature, by the debug model: make ablation [ARGS=--quick]
 	$(BIN)/rr7k ablation --out runs/ablation $(ARGS)

@@ -25,6 +25,7 @@ from pipeline import (
     cli_stage_1,
     cli_stage_2,
     cli_stage_3,
+    cli_train,
     cli_ui,
 )
 from pipeline.cli_funnel import print_funnel
@@ -133,6 +134,7 @@ app.command("mask-accuracy")(cli_segmentation.mask_accuracy)
 app.command("perturb")(cli_perturb.perturb)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.add_typer(cli_model.app, name="model")
+app.command("train")(cli_train.train)
 app.command("segment")(cli_segment.segment)
 app.command("ui")(cli_ui.ui)
 app.command("ablation")(cli_ablation.ablation)

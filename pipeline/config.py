@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,12 +36,19 @@ class ClusterConfig(Section):
     """Tasks at a time; unset: one per CPU of the machine or cluster."""
 
 
-def load(model: type[Model], config_file: str | None, overrides: Iterable[str]) -> Model:
+PRESETS = files("pipeline") / "presets"
+"""Of runs."""
+
+
+def load(
+    model: type[Model], config_file: str | None, overrides: Iterable[str], folder: Traversable = PRESETS
+) -> Model:
     """Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
 
+    Presets are the TOML files of `folder`.
     Raises `UsageError` with one line per mistake, each beginning with the key's path.
     """
-    values = _read(config_file) if config_file else {}
+    values = _read(config_file, folder) if config_file else {}
     for override in overrides:
         _override(values, override)
     try:
@@ -51,18 +59,18 @@ def load(model: type[Model], config_file: str | None, overrides: Iterable[str]) 
         raise UsageError("\n".join([f"wrong configuration{where}:", *lines])) from None
 
 
-def presets() -> list[str]:
-    """List the names of the presets that ship with rr7k."""
-    return sorted(p.name.removesuffix(".toml") for p in (files("pipeline") / "presets").iterdir())
+def presets(folder: Traversable = PRESETS) -> list[str]:
+    """List the names of the presets in a folder."""
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir())
 
 
-def _read(config_file: str) -> dict[str, Any]:
-    preset = files("pipeline") / "presets" / f"{config_file}.toml"
-    source = preset if config_file in presets() else Path(config_file)
+def _read(config_file: str, folder: Traversable) -> dict[str, Any]:
+    there = presets(folder)
+    source = folder / f"{config_file}.toml" if config_file in there else Path(config_file)
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{config_file}: no such file, nor one of the presets {', '.join(presets())}.") from None
+        raise UsageError(f"{config_file}: no such file, nor one of the presets {', '.join(there)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{config_file}: cannot read it ({error}).") from error
     except tomllib.TOMLDecodeError as error:
