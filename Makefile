@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test browser lint bench train ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
+.PHONY: help demo test browser lint bench train evaluate ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -106,6 +106,9 @@ bench: .venv/.installed ## speed and memory, beside the floor and the obvious wa
 
 train: .venv/.installed ## WOW-Seg from region samples: make train DATA=mine=DIR OUT=runs/model ARGS='--config wowseg-1b'
 	$(BIN)/rr7k train --data '$(DATA)' --out $(OUT) $(ARGS)
+
+evaluate: .venv/.installed ## the paper's Tables 1, 2, 3 and 7: make evaluate MODEL=CHECKPOINT DATA=DIR [ARGS=--check]
+	$(BIN)/rr7k evaluate --data $(DATA) $(if $(MODEL),--model $(MODEL)) --out runs/evaluation $(ARGS)
 
 ablation: .venv/.installed ## the paper's Tables 4 to 7 in miniature, by the debug model: make ablation [ARGS=--quick]
 	$(BIN)/rr7k ablation --out runs/ablation $(ARGS)

@@ -13,6 +13,7 @@ from pipeline import (
     cli_ablation,
     cli_annotate,
     cli_categories,
+    cli_evaluate,
     cli_import,
     cli_model,
     cli_perturb,
@@ -135,6 +136,7 @@ app.command("perturb")(cli_perturb.perturb)
 app.add_typer(cli_score.leaderboard_app, name="leaderboard")
 app.add_typer(cli_model.app, name="model")
 app.command("train")(cli_train.train)
+app.command("evaluate")(cli_evaluate.evaluate)
 app.command("segment")(cli_segment.segment)
 app.command("ui")(cli_ui.ui)
 app.command("ablation")(cli_ablation.ablation)

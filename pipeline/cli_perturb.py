@@ -49,7 +49,7 @@ def perturb(
     if bool(checkpoint) != (to.value in maker.SEGMENTERS):
         needed = "needs --checkpoint" if not checkpoint else "is no model: leave --checkpoint out"
         raise UsageError(f"{to.value} {needed}. Nothing was written.")
-    model = _model(to.value, checkpoint, device) if checkpoint else None
+    model = segmenter_at(to.value, checkpoint, device) if checkpoint else None
     with meter(err) as shown:
         start: Callable[[int], None] = lambda total: shown.start("replacing masks", total, "masks")  # noqa: E731
         watcher = maker.Watcher(start, lambda done: shown.advance(done, {"masks": done}))
@@ -57,7 +57,7 @@ def perturb(
     _show(report, folder)
 
 
-def _model(to: str, checkpoint: str, device: str) -> Any:
+def segmenter_at(to: str, checkpoint: str, device: str) -> Any:
     """Find a checkpoint, and refuse one of another kind than `to`; it is loaded when the first image needs it."""
     from benchmark.perturb import SEGMENTERS, Model
     from pipeline import segmenters
