@@ -44,13 +44,15 @@ demo: .venv/.installed ## from nothing to a released and scored benchmark, on ph
 	$(BIN)/rr7k stage-2 --run runs/demo --set head_tail.head_min_count=11
 	$(BIN)/rr7k stage-2 --explain --run runs/demo
 	$(BIN)/rr7k show verdicts --run runs/demo
+	rm -rf runs/demo-unscreened runs/demo-release
+	$(BIN)/rr7k release --run runs/demo --out runs/demo-unscreened --version 0.1.0 --images embed --unscreened
 	$(BIN)/rr7k stage-3 --run runs/demo --simulate
 	$(BIN)/rr7k show screenings --run runs/demo
 	$(BIN)/rr7k categories propose --run runs/demo
-	rm -rf runs/demo-release
 	$(BIN)/rr7k release --run runs/demo --out runs/demo-release --version 0.1.0 --images embed
 	$(BIN)/rr7k predict --engine embedded --benchmark runs/demo-release --run runs/demo-predictions
 	$(BIN)/rr7k score runs/demo-predictions/predictions.parquet --benchmark runs/demo-release
+	$(BIN)/rr7k report runs/demo-release
 	@echo
 	@echo "Real: Ray, Parquet, the SA-1B layout, the photographs. Generated: the masks, in place of SAM's."
 	@echo "Embedded: the names, from an ImageNet classifier in place of a vision-language model; most are wrong."
@@ -59,7 +61,8 @@ demo: .venv/.installed ## from nothing to a released and scored benchmark, on ph
 	@echo "Left out: the second opinion of Grounded SAM, which needs its weights; so every agreement is only-one."
 	@echo "So the score of the embedded engine is nearly full: it is compared with its own names, and a warning says so."
 	@echo "Look at: runs/demo/pairs.html, names.html, verification.html, verdicts.html, screenings.html, mask-sizes.png,"
-	@echo "  frequencies.png, head-tail.png; runs/demo-release/README.md; .venv/bin/rr7k status --run runs/demo"
+	@echo "  frequencies.png, head-tail.png; runs/demo-release/README.md and figures/report.html; rr7k status --run runs/demo"
+	@echo "Train on what nobody has screened: .venv/bin/rr7k train --config debug --data demo=runs/demo-unscreened --out runs/debug-training"
 	@echo "Next, with your own shards: make stage-1 RUN=runs/mine SHARDS=/path/to/sa1b, then make stage-2 RUN=runs/mine"
 
 stage-1: .venv/.installed ## SA-1B shards → masks → names → pairs: make stage-1 RUN=runs/x SHARDS=path [CONFIG=cluster] [ARGS=…]
@@ -114,4 +117,4 @@ ablation: .venv/.installed ## the paper's Tables 4 to 7 in miniature, by the deb
 	$(BIN)/rr7k ablation --out runs/ablation $(ARGS)
 
 clean: ## forget the environment and the demo
-	rm -rf .venv sample-data runs/demo runs/demo-release runs/demo-predictions
+	rm -rf .venv sample-data runs/demo runs/demo-unscreened runs/demo-release runs/demo-predictions

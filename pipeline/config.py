@@ -40,9 +40,7 @@ PRESETS = files("pipeline") / "presets"
 """Of runs."""
 
 
-def load(
-    model: type[Model], config_file: str | None, overrides: Iterable[str], folder: Traversable = PRESETS
-) -> Model:
+def load(model: type[Model], config_file: str | None, overrides: Iterable[str], folder: Traversable = PRESETS) -> Model:
     """Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
 
     Presets are the TOML files of `folder`.
