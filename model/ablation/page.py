@@ -155,7 +155,9 @@ def _limits(report: Report) -> str:
         "gains over SM here is mostly that. Branches are K trainings with single masks in one pass, to the last bit of "
         "their positions; so SM with as many masks would be branches.",
         "Every setting is tested mask by mask, as by the authors. For one mask the packed sequence and the branches' "
-        "are the same.",
+        "are the same. For several, from which packed settings learn, the packed one is another: a label comes after "
+        "all regions and has to find its own among them. What a pre-trained model may bring along to bridge that, "
+        "weights that began at random have to learn in these steps. Branches and SM learn what they are tested with.",
         f"Rougher masks: OpenCV's minAreaRect and fitEllipse; eroded by {ERODED} px and dilated by {DILATED} px with a "
         "3 × 3 cross. The rows of SAM, HQ-SAM and SAM 2 need their weights.",
         "Intervals add the chance of seeds and of scenes. A seed is the first weights and the scenes trained on. All "
