@@ -17,6 +17,7 @@ from pipeline import (
     cli_import,
     cli_model,
     cli_perturb,
+    cli_plan,
     cli_predict,
     cli_release,
     cli_report,
@@ -118,6 +119,7 @@ def fetch_shards(
         raise UserError("\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed))
 
 
+app.command("plan")(cli_plan.plan)
 app.command("stage-1")(cli_stage_1.stage_1)
 app.command("stage-2")(cli_stage_2.stage_2)
 app.command("stage-3")(cli_stage_3.stage_3)

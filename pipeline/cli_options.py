@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[str, typer.Option("--run", help="Run folder: a local path, s3://… or gs://…", show_default=False)]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster.", show_default=False)
+    str | None, typer.Option("--config", help="TOML file, or a preset: laptop, cluster, rr7k.", show_default=False)
 ]
 SetOption = Annotated[
     list[str] | None,

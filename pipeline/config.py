@@ -43,7 +43,7 @@ PRESETS = files("pipeline") / "presets"
 def load(model: type[Model], config_file: str | None, overrides: Iterable[str], folder: Traversable = PRESETS) -> Model:
     """Build `model` from a TOML file or preset name and from `key.path=value` overrides, the latter winning.
 
-    Presets are the TOML files of `folder`.
+    Presets are the TOML files of `folder`. A file's `base = "PRESET"` names one whose settings it changes.
     Raises `UsageError` with one line per mistake, each beginning with the key's path.
     """
     values = _read(config_file, folder) if config_file else {}
@@ -66,13 +66,25 @@ def _read(config_file: str, folder: Traversable) -> dict[str, Any]:
     there = presets(folder)
     source = folder / f"{config_file}.toml" if config_file in there else Path(config_file)
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        values = tomllib.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{config_file}: no such file, nor one of the presets {', '.join(there)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{config_file}: cannot read it ({error}).") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{config_file}: not valid TOML: {error}.") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if base not in there or base == config_file:
+        raise UsageError(f"{config_file}: base = {base!r} is none of the presets {', '.join(there)}.")
+    return _over(_read(base, folder), values)
+
+
+def _over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Put values over those of a base, section by section."""
+    sections = {name: {**below[name], **values[name]} for name in below.keys() & values.keys()}
+    return {**below, **values, **sections}
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -62,8 +62,8 @@ def test_every_setting_takes_steps(name: str) -> None:
     assert len(steps) == len(course.losses) == FORM.steps
     assert np.isfinite(course.losses).all()
     assert any(not torch.equal(old, new) for old, new in zip(before, trained.parameters(), strict=True))
-    all_masks = sum(len(scenes.scene(1, number).regions) for number in range(4))
-    assert course.masks == (4 if setting.single else all_masks)
+    shown = sum(len(training.sample(trained, setting, 0, number).rescued) for number in range(4))
+    assert course.masks == (4 if setting.single else shown)
     assert not trained.training
 
 
@@ -83,7 +83,15 @@ def test_single_masks_are_one_of_the_scenes_own_and_change_with_the_seed() -> No
     found = [training.chosen(SETTINGS["sm"], seed, 5, labels, labels) for seed in range(40)]
     assert all(masks == names and len(masks) == 1 for masks, names in found)
     assert len({masks[0] for masks, _ in found}) == 7
-    assert training.chosen(SETTINGS["mm"], 0, 5, labels, labels) == (labels, labels)
+
+
+def test_many_masks_are_any_number_in_any_order_the_same_for_all_settings() -> None:
+    labels = [str(number) for number in range(5)]
+    found = [training.chosen(SETTINGS["mm"], 0, number, labels, labels) for number in range(300)]
+    assert all(masks == names and len(set(masks)) == len(masks) for masks, names in found)
+    assert {len(masks) for masks, _ in found} == {1, 2, 3, 4, 5}
+    assert {tuple(masks) for masks, _ in found} > {("4",), ("1", "0"), ("0", "1")}
+    assert found == [training.chosen(SETTINGS["branches"], 0, number, labels, labels) for number in range(300)]
 
 
 def test_each_word_is_a_token(model: WowSeg) -> None:

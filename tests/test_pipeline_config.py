@@ -92,3 +92,17 @@ def test_what_is_shown_can_be_loaded_and_explains_itself(tmp_path: Path) -> None
     assert load(text=shown, path=tmp_path / "c.toml").model_dump() == original.model_dump()
     assert "# Seed of the sample." in shown
     assert "# address = (unset)" in shown
+
+
+def test_a_base_is_changed_section_by_section(tmp_path: Path) -> None:
+    found = load(text='base = "cluster"\n[namer]\nbatch = 7\n[audit]\nsize = 9', path=tmp_path / "c.toml").model_dump()
+    base = load_config("cluster", []).model_dump()
+    assert (found["namer"]["batch"], found["audit"]["size"]) == (7, 9)
+    found["namer"]["batch"], found["audit"]["size"] = base["namer"]["batch"], base["audit"]["size"]
+    assert found == base
+
+
+@pytest.mark.parametrize("base", ['"nowhere"', "3", '["cluster"]'])
+def test_a_base_is_a_preset(tmp_path: Path, base: str) -> None:
+    with pytest.raises(UsageError, match=r"base = .* is none of the presets cluster, laptop, rr7k"):
+        load(text=f"base = {base}", path=tmp_path / "c.toml")

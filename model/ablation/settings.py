@@ -20,7 +20,7 @@ class Setting(NamedTuple):
 
     layout: Layout = Layout()
     single: bool = False
-    """One mask of each image, at random, in place of all; the steps are the same, so fewer masks are seen."""
+    """One mask of each image, at random, in place of any number; the steps are the same, so fewer masks are seen."""
     encoder: Encoder = "mask2token"
     scale: float = 2.0
 
