@@ -94,18 +94,8 @@ lint: .venv/.installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/.installed ## speed and memory, beside the floor and the obvious way
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.manifest
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.names
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.checks
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.http_engine
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.grounded_sam
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.screening
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.importing
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.release
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.scoring
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.segmentation
-	PYTHONPATH=tests $(BIN)/python -m tests.bench.model
+bench: .venv/.installed ## speed and memory, beside the floor and the obvious way; one table, runs/bench.json [ARGS="scoring model"]
+	$(BIN)/python -m tests.bench $(ARGS)
 
 train: .venv/.installed ## WOW-Seg from region samples: make train DATA=mine=DIR OUT=runs/model ARGS='--config wowseg-1b'
 	$(BIN)/rr7k train --data '$(DATA)' --out $(OUT) $(ARGS)

@@ -19,9 +19,9 @@ def blob(random: np.random.Generator) -> np.ndarray[Any, Any]:
     reach = int(2 * radius) + 1
     dy, dx = np.ogrid[-reach : reach + 1, -reach : reach + 1]
     wave, noise = random.uniform(0, 6, 12), random.normal(0, 0.003, (2 * reach + 1, 2 * reach + 1))
-    angle = np.arctan2(dy, dx)
-    wobble = sum(np.sin((k + 2) * angle + phase) / (k + 2) for k, phase in enumerate(wave))
-    region = np.hypot(dy, dx) < radius * (1 + 0.2 * wobble + noise)
+    angles = np.linspace(-np.pi, np.pi, 2000)
+    wobble = sum(np.sin((k + 2) * angles + phase) / (k + 2) for k, phase in enumerate(wave))
+    region = np.hypot(dy, dx) < radius * (1 + 0.2 * np.interp(np.arctan2(dy, dx), angles, wobble) + noise)
     top, left = int(random.integers(HEIGHT)) - reach, int(random.integers(WIDTH)) - reach
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     rows = slice(max(top, 0), min(top + 2 * reach + 1, HEIGHT))

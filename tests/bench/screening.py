@@ -32,6 +32,7 @@ from annotation_ui import projects, screenings, screens
 from annotation_ui.client import PAGES_PER_REQUEST, ProjectSettings
 from annotation_ui.screens import Page, Tile
 from bench import region_pictures, verified_tables
+from bench.figures import Figure, Goal, goals, hand_over
 from pipeline.run import Run
 from stages import decisions, headings, queue, screening_progress
 from stages.decisions import ScreeningConfig
@@ -41,6 +42,17 @@ FEW_PAIRS = 31_000  # a thousand pages
 ROUNDS = 3  # of the comparison, ours and theirs by turns
 ONE_BY_ONE = 40  # pages sent with a call for each
 BROWSED, WRONG = 11, 0.05  # pages opened, share of wrong tiles
+SINGLY = Goal(6, "export, beside one call per page", at_least=20)
+BULK = Goal(6, "export, time of a bulk POST of ready-made pages", at_most=1.2)
+SAMPLES = Goal(6, "samples exported and imported at size", "", at_least=100_000)
+PROJECT = Goal(6, "pages of a project, at size", "", at_most=8000)  # were tried: label_studio.md §2
+REQUEST = Goal(6, "a request, at size", "MB", at_most=250)  # the server takes: the same
+BULK_LARGE = Goal(6, "export at size, a page, time of a page of that bulk POST", at_most=1.2)
+IMPORT = Goal(6, "import at size, time of the server's own export")
+AGAIN = Goal(6, "import of what is there already, time of the server's own export")
+ACTIONS = Goal(6, f"keys and clicks a sample, {WRONG:.0%} wrong", "", at_most=0.10)
+NEXT = Goal(6, "submit to next page ready, median", "s", at_most=1)
+SLOWEST = Goal(6, "submit to next page ready, slowest", "s", at_most=1)
 LOOKS = screening_progress.looks(ScreeningConfig())
 
 console = Console(width=110)
@@ -145,8 +157,9 @@ def bulk(client: httpx.Client, project: int, tasks: list[Task]) -> None:
         client.post(f"/api/projects/{project}/import", json=batch).raise_for_status()
 
 
-def export(site: Site, folder: Path) -> None:
-    """Compare sending with a call for every page, and with what the server takes at best."""
+def export(site: Site, folder: Path) -> tuple[list[Figure], float]:
+    """Compare sending with a call for every page, and with what the server takes at best, whose seconds a page are
+    returned beside the figures."""
     few = queued(folder, "few", FEW_PAIRS)
     heading = above(few)
     (tasks,) = ready_made(few, heading).values()
@@ -179,10 +192,9 @@ def export(site: Site, folder: Path) -> None:
         table.add_row(what, f"{1 / best[what][0]:,.0f}", f"{1000 * best[what][1]:.2f}")
     slow, floor, fast = best.values()
     console.print(table)
-    console.print(
-        f"goals: ≥ 20 × one call per page: {slow[0] / fast[0]:.0f}, by processor {slow[1] / fast[1]:.0f}; "
-        f"≤ 1.2 × the floor's time: {fast[0] / floor[0]:.2f}, by processor {fast[1] / floor[1]:.2f}\n"
-    )
+    found = [SINGLY.reached(slow[0] / fast[0]), BULK.reached(fast[0] / floor[0])]
+    console.print(f"{goals(found)}\nthe same by processor: {slow[1] / fast[1]:.0f}, {fast[1] / floor[1]:.2f}\n")
+    return found, floor[0]
 
 
 # --- at size ----------------------------------------------------------------------------------------------
@@ -236,8 +248,12 @@ class Costs:
         )
 
 
-def at_size(site: Site, folder: Path, pairs: int) -> tuple[Run, Mapping[str, projects.Heading]]:
-    """Make, send and bring back a whole queue, the last two twice; return the run that was sent."""
+def at_size(
+    site: Site, folder: Path, pairs: int, floor: float
+) -> tuple[list[Figure], Run, Mapping[str, projects.Heading]]:
+    """Make, send and bring back a whole queue, the last two twice; return figures and the run that was sent.
+
+    `floor` is what a page costs as part of a bulk POST, in seconds."""
     with measured() as building:
         run = queued(folder, "large", pairs)
     rows = run.dataset("queue").to_table(columns=["page_id"])
@@ -248,42 +264,44 @@ def at_size(site: Site, folder: Path, pairs: int) -> tuple[Run, Mapping[str, pro
     console.print(f"{told}, headings in {heading_up.seconds:.1f} s without the embedding model")
     other = copied(run, "answered")
     ready = ready_made(other, heading)
-    limits(ready)
+    found = [SAMPLES.reached(rows.num_rows), *limits(ready)]
     plant(site, ready)
     del ready
-    costs = Costs(pages, site)
+    costs, spent = Costs(pages, site), []
     with site.client() as there:
         for what, expected in (("export", pages), ("export again, which adds nothing", 0)):
-            with costs.step(what):
+            with costs.step(what) as cost:
                 sent = projects.send(run, there, site.server.folder, heading, frozenset(), LOOKS)
             assert sent.pages == expected
-        with costs.step("the server's own export, of every page answered") as floor:
+            spent.append(cost.seconds)
+        with costs.step("the server's own export, of every page answered") as own:
             own_export(site, other)
         every = (pages, rows.num_rows, 0)
-        for what, found in (("import of every page answered", every), ("import again, which adds nothing", (0, 0, 0))):
+        for what, new in (("import of every page answered", every), ("import again, which adds nothing", (0, 0, 0))):
             with costs.step(what) as cost:
-                assert screenings.fetch(other, there) == found
+                assert screenings.fetch(other, there) == new
+            spent.append(cost.seconds)
     with costs.step("decisions and progress", pages=False):
         assert decisions.build(other, ScreeningConfig()).pending == 0
         screening_progress.measure(other)
     console.print(costs.table)
+    sent_first, _, fetched, fetched_again = spent
+    found.append(BULK_LARGE.reached(sent_first / pages / floor))
+    found += [IMPORT.reached(fetched / own.seconds), AGAIN.reached(fetched_again / own.seconds)]
     console.print(
-        f"the second import took {cost.seconds / floor.seconds:.2f} × the server's own export, "
-        f"by processor {cost.processor / floor.processor:.2f}\n"
+        f"{goals(found)}\nthe second import took {fetched_again / own.seconds:.2f} × the server's own export, "
+        f"by processor {cost.processor / own.processor:.2f}\n"
     )
-    return run, heading
+    return found, run, heading
 
 
-def limits(ready: Mapping[str, list[Task]]) -> None:
-    """Print what is asked of the server at most, beside what it was seen to take (label_studio.md §2)."""
+def limits(ready: Mapping[str, list[Task]]) -> list[Figure]:
+    """Return what is asked of the server at most, beside what it was seen to take."""
     most = max(map(len, ready.values()))
     starts = [(tasks, start) for tasks in ready.values() for start in range(0, len(tasks), PAGES_PER_REQUEST)]
     body = max(len(msgspec.json.encode(tasks[start : start + PAGES_PER_REQUEST])) for tasks, start in starts)
     assert most <= projects.PAGES
-    console.print(
-        f"projects: {len(ready)}, of up to {most:,} pages (8,000 were tried); "
-        f"requests of up to {body / 1e6:.0f} MB (the server takes 250)"
-    )
+    return [PROJECT.reached(most), REQUEST.reached(body / 1e6)]
 
 
 # --- in the browser ---------------------------------------------------------------------------------------
@@ -304,7 +322,7 @@ def first_pages(site: Site, run: Run, heading: Mapping[str, projects.Heading]) -
     return found
 
 
-def browse(site: Site, run: Run, heading: Mapping[str, projects.Heading]) -> None:
+def browse(site: Site, run: Run, heading: Mapping[str, projects.Heading]) -> list[Figure]:
     """Screen the first pages of the large project by keys and clicks, and bring back what was ticked."""
     pages = first_pages(site, run, heading)
     random = np.random.default_rng(0)
@@ -339,26 +357,27 @@ def browse(site: Site, run: Run, heading: Mapping[str, projects.Heading]) -> Non
         f"in the browser: {len(pages) - 1} pages, {len(every)} tiles, {len(wrong)} of them wrong: {actions} keys and "
         f"clicks; all came back as ticked"
     )
-    console.print(
-        f"goals: ≤ 0.10 actions a sample: {actions / len(every):.3f}; submit to next page ready < 1 s: "
-        f"{statistics.median(seconds):.2f} median, {max(seconds):.2f} at most\n"
-    )
+    waited = NEXT.reached(statistics.median(seconds)), SLOWEST.reached(max(seconds))
+    found = [ACTIONS.reached(actions / len(every)), *waited]
+    console.print(f"{goals(found)}\n")
+    return found
 
 
-def main(pairs: int = 131_000) -> None:
-    """Print the figures; `pairs` of the large run: of 131,000 people are shown 100,000."""
+def main(pairs: int = 131_000) -> list[Figure]:
+    """Print and return the figures; `pairs` of the large run: of 131,000 people are shown 100,000."""
     with tempfile.TemporaryDirectory(prefix="rr7k-bench-") as name:
         folder = Path(name)
-        console.print(region_pictures.compare(folder))
+        table, drawn = region_pictures.compare(folder)
+        console.print(table)
         with console.status("starting Label Studio"):
             site = Site(folder / "site")
         try:
-            export(site, folder)
-            run, heading = at_size(site, folder, pairs)
-            browse(site, run, heading)
+            sent, floor = export(site, folder)
+            large, run, heading = at_size(site, folder, pairs, floor)
+            return [*drawn, *sent, *large, *browse(site, run, heading)]
         finally:
             site.stop()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    hand_over(main(*map(int, sys.argv[1:])))
