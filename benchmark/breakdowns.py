@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,18 +41,19 @@ def groupings(
     """
     if categories is not None:
         place = pc.index_in(truth["category"], value_set=categories["category"])
-        yield _by_text("frequency", categories["frequency"].take(place).to_pylist(), (RARE, COMMON, FREQUENT))
+        yield _by_text("frequency", categories["frequency"].take(place), (RARE, COMMON, FREQUENT))
     if "area_ratio" in truth.column_names:
         codes = np.searchsorted(SIZES, truth["area_ratio"].to_numpy(), side="right")
-        yield _by_text("size", [_SIZE_NAMES[code] for code in codes], _SIZE_NAMES)
+        yield _by_text("size", pa.array(_SIZE_NAMES).take(pa.array(codes)), _SIZE_NAMES)
     if "coarse_primary" in truth.column_names:
-        yield _by_text("coarse group", truth["coarse_primary"].to_pylist())
+        yield _by_text("coarse group", truth["coarse_primary"])
     for name, labellers in _labellers(truth):
         yield _by_text(name, labellers)
     if "screened_by" in truth.column_names:
-        yield _by_text("screened by", truth["screened_by"].to_pylist())
+        yield _by_text("screened by", truth["screened_by"])
     if related is not None:
-        yield _by_text("kinship", np.where(related, KIN, "by others").tolist(), (KIN, "by others"))
+        told = pc.if_else(pa.array(related), KIN, "by others")
+        yield _by_text("kinship", told, (KIN, "by others"))
 
 
 def relatives(truth: pa.Table, model: str) -> npt.NDArray[np.bool_] | None:
@@ -61,27 +62,34 @@ def relatives(truth: pa.Table, model: str) -> npt.NDArray[np.bool_] | None:
         return None
     related = np.zeros(len(truth), np.bool_)
     for _, labellers in _labellers(truth):
-        kin = _lookup(labellers, lambda name: bool(families(name) & families(model)))
-        related |= np.array(kin, np.bool_)
+        related |= _each(labellers, lambda name: bool(families(name) & families(model)), pa.bool_()).to_numpy(False)
     return related
 
 
-def _labellers(truth: pa.Table) -> Iterator[tuple[str, list[str]]]:
+def _labellers(truth: pa.Table) -> Iterator[tuple[str, pa.Array]]:
+    """Yield the names of what labelled the instances, by how it did."""
     if "namer_models" in truth.column_names:
-        models = truth["namer_models"].to_pylist()
-        yield "named by", [" + ".join(dict.fromkeys(names)) if names else _UNKNOWN for names in models]
+        models = truth["namer_models"].combine_chunks().cast(pa.list_(pa.string()))
+        yield "named by", _each(pc.binary_join(models, "\n"), _namers, pa.string())
     if "verifier_model" in truth.column_names:
-        yield "confirmed by", [name or "no model" for name in truth["verifier_model"].to_pylist()]
+        models = truth["verifier_model"].combine_chunks().cast(pa.string())
+        yield "confirmed by", _each(models, lambda name: name or "no model", pa.string())
 
 
-def _lookup(texts: Sequence[str], rule: Callable[[str], bool]) -> list[bool]:
-    known = {text: rule(text) for text in set(texts)}
-    return [known[text] for text in texts]
+def _namers(models: str) -> str:
+    return " + ".join(dict.fromkeys(models.split("\n"))) or _UNKNOWN
 
 
-def _by_text(name: str, texts: Sequence[str | None], order: Sequence[str] = ()) -> Grouping:
+def _each(texts: pa.Array, rule: Callable[[str], Any], kind: pa.DataType) -> pa.Array:
+    """Apply a rule to each text, to equal ones once; to an empty one in place of null."""
+    coded = texts.fill_null("").dictionary_encode()
+    return pa.array([rule(text) for text in coded.dictionary.to_pylist()], kind).take(coded.indices)
+
+
+def _by_text(name: str, texts: pa.Array | pa.ChunkedArray, order: Sequence[str] = ()) -> Grouping:
     """Group by text: in `order`, then the largest group first."""
-    told = pa.array(texts, pa.string()).fill_null(_UNKNOWN).dictionary_encode()
+    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    told = whole.cast(pa.string()).fill_null(_UNKNOWN).dictionary_encode()
     names, counts = told.dictionary.to_pylist(), np.bincount(told.indices, minlength=len(told.dictionary))
     rank = {text: place for place, text in enumerate(order)}
     sorted_places = sorted(range(len(names)), key=lambda i: (rank.get(names[i], len(rank)), -counts[i], names[i]))

@@ -38,11 +38,16 @@ def semantic_iou(prediction: str, truth: str, both_empty: float | None = 0.0) ->
     (wowseg_facts.md A.1; the same formula in all published scorers). Two texts without words get `both_empty`; where
     that is None, raises `ZeroDivisionError` as those scorers do that have no guard (A.3).
     """
-    words, wanted = set(prediction.lower().split()), set(truth.lower().split())
+    words, wanted = _words(prediction), _words(truth)
     either = len(words | wanted)
     if not either and both_empty is not None:
         return both_empty
     return len(words & wanted) / either
+
+
+@lru_cache(1 << 16)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.lower().split())
 
 
 def cosine(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> Floats:

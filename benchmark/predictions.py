@@ -172,6 +172,8 @@ def _region(path: Path, record: Record, keys: tuple[str, ...]) -> Region:
 
 def _integer(path: Path, number: int, name: str, value: Any) -> int:
     """Return an id; floats because a column with gaps becomes one in pandas, digits because CSV has nothing else."""
+    if type(value) is int and -_INT64 <= value < _INT64:  # as most are
+        return value
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_FLOAT:
         value = int(value)
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,19}(\.0)?\s*", value, re.ASCII):

@@ -49,6 +49,7 @@ MISSING, DUPLICATE, UNPARSABLE, EMPTY, ANSWERED = "missing", "duplicate", "unpar
 OUTCOMES = (ANSWERED, MISSING, DUPLICATE, UNPARSABLE, OVERLONG, EMPTY)
 
 _SHOWN = 5
+_ALL = "all"
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -130,6 +131,9 @@ def score(
     related = relatives(truth, model)
     resamples = Resamples(truth["image_id"].to_numpy(), draws, seed)
     names = list(values)
+    everything = Grouping(_ALL, [_ALL], np.zeros(len(truth), np.int64))
+    groups = _groups([everything, *groupings(truth, categories, related)], columns, names, resamples)
+    (overall,) = groups.pop(_ALL)
     counts = {name: int((outcomes == name).sum()) for name in OUTCOMES}
     relation = np.full(len(truth), None, object)
     relation[scored] = np.array(relations, object)[pairs.of]
@@ -140,11 +144,9 @@ def score(
         instances=len(truth),
         counted=int((~np.isnan(columns[:, 0])).sum()),
         outcomes=counts,
-        scores=_groups(Grouping("", ["all"], np.zeros(len(truth), np.int64)), columns, names, resamples)[0].scores,
+        scores=overall.scores,
         macro=_macro(truth, columns, names, resamples),
-        breakdowns={
-            part.name: _groups(part, columns, names, resamples) for part in groupings(truth, categories, related)
-        },
+        breakdowns=groups,
         warnings=[*_coverage(counts, preset), *_kinship(related, model)],
         facts={
             "preset": preset.about,
@@ -359,14 +361,18 @@ def _spread(name: str, of_pairs: Floats, pairs: _Pairs, scored: npt.NDArray[np.b
 # --- averaging ---
 
 
-def _groups(part: Grouping, columns: Floats, names: Sequence[str], resamples: Resamples) -> list[Group]:
-    drawn = resamples.group_means(columns, part.codes, len(part.names))
-    groups = []
-    for code, name in enumerate(part.names):
-        chosen = part.codes == code
-        means = [interval(micro_mean(columns[chosen, m]), drawn[:, code, m]) for m in range(len(names))]
-        groups.append(Group(name, int(chosen.sum()), dict(zip(names, means, strict=True))))
-    return groups
+def _groups(
+    parts: Sequence[Grouping], columns: Floats, names: Sequence[str], resamples: Resamples
+) -> dict[str, list[Group]]:
+    """Return the scores of all groups, by the name of their grouping."""
+    drawn = resamples.group_means(columns, [(part.codes, len(part.names)) for part in parts])
+    found: dict[str, list[Group]] = {}
+    for part, means in zip(parts, drawn, strict=True):
+        for code, name in enumerate(part.names):
+            chosen = columns[part.codes == code]
+            scores = {measure: interval(micro_mean(chosen[:, m]), means[:, code, m]) for m, measure in enumerate(names)}
+            found.setdefault(part.name, []).append(Group(name, len(chosen), scores))
+    return found
 
 
 def _macro(truth: pa.Table, columns: Floats, names: Sequence[str], resamples: Resamples) -> dict[str, Interval]:

@@ -36,7 +36,7 @@ def slow(values: Floats, images: Ints, groups: Ints, counts: Ints) -> tuple[Floa
 def test_fast_is_slow(seed: int) -> None:
     values, images, groups = some(seed)
     resamples = Resamples(images, draws=6, seed=seed)
-    by_group, macro = resamples.group_means(values, groups, 5), resamples.macro_means(values, groups)
+    by_group, macro = resamples.group_means(values, [(groups, 5)])[0], resamples.macro_means(values, groups)
     for draw, counts in enumerate(resamples._counts):
         assert counts.sum() == len(np.unique(images))
         wanted_groups, wanted_macro = slow(values, images, groups, counts.astype(np.int64))
@@ -48,7 +48,7 @@ def test_the_order_of_instances_changes_nothing() -> None:
     values, images, groups = some(1)
     order = np.random.default_rng(2).permutation(len(images))
     one, other = Resamples(images, 50), Resamples(images[order], 50)
-    found, again = one.group_means(values, groups, 5), other.group_means(values[order], groups[order], 5)
+    found, again = one.group_means(values, [(groups, 5)])[0], other.group_means(values[order], [(groups[order], 5)])[0]
     np.testing.assert_allclose(found, again, rtol=1e-5)
     macro, again = one.macro_means(values, groups), other.macro_means(values[order], groups[order])
     np.testing.assert_allclose(macro, again, rtol=1e-5)
@@ -58,8 +58,8 @@ def test_images_are_what_varies() -> None:
     # 100 images of which half are all right: the regions of one add nothing, √(0.25 / 100) = 0.05
     right = np.repeat(np.arange(100) % 2, 20).astype(np.float64)[:, None]
     images, one = np.repeat(np.arange(100), 20), np.zeros(2000, np.int64)
-    clustered = interval(0.5, Resamples(images).group_means(right, one, 1)[:, 0, 0])
-    alone = interval(0.5, Resamples(np.arange(2000)).group_means(right, one, 1)[:, 0, 0])
+    clustered = interval(0.5, Resamples(images).group_means(right, [(one, 1)])[0][:, 0, 0])
+    alone = interval(0.5, Resamples(np.arange(2000)).group_means(right, [(one, 1)])[0][:, 0, 0])
     assert clustered.upper - clustered.lower == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
     assert alone.upper - alone.lower == pytest.approx(2 * 1.96 * 0.05 / math.sqrt(20), rel=0.1)
 
@@ -71,7 +71,7 @@ def test_intervals_hold_what_they_promise() -> None:
         generator = np.random.default_rng(seed)
         images = generator.integers(150, size=600)
         values = np.clip(generator.normal(0.6, 0.2, 150)[images] + generator.normal(0, 0.1, 600), -2, 2)
-        found = interval(0, Resamples(images, 200, seed).group_means(values[:, None], images * 0, 1)[:, 0, 0])
+        found = interval(0, Resamples(images, 200, seed).group_means(values[:, None], [(images * 0, 1)])[0][:, 0, 0])
         inside += found.lower <= 0.6 <= found.upper
     assert 180 <= inside <= 198
 
@@ -81,7 +81,7 @@ def test_nothing_to_average() -> None:
     assert math.isnan(nothing.value)
     assert math.isnan(nothing.lower)
     one = np.zeros(1, np.int64)
-    assert np.isnan(Resamples(one, 3).group_means(np.array([[NAN]]), one, 2)).all()
+    assert np.isnan(Resamples(one, 3).group_means(np.array([[NAN]]), [(one, 2)])[0]).all()
     assert np.isnan(Resamples(one, 3).macro_means(np.array([[NAN]]), one)).all()
     assert Resamples(one, 3).macro_means(np.array([[0.25]]), one).tolist() == [[0.25]] * 3  # one image, one draw
 
