@@ -19,8 +19,8 @@ from stages import engines
 from stages.engines.base import Decoding, EngineConfig
 
 _START, LOADING = 120.0, 3600.0
-"""Seconds to the first answer: for Ray to start its actors, and for an engine that loads weights first, of which a 72B
-model takes a quarter of an hour."""
+"""Seconds to the first answer about the data: for Ray to start its actors, and for an engine that loads weights first,
+of which a 72B model takes a quarter of an hour."""
 
 _BLOCK = 1 << 19  # bytes of prompts handed on together: few enough that answers come in small portions
 _MEMORY = 256 << 20
@@ -52,7 +52,8 @@ def stream(
         prompts = ray.data.from_arrow(first).union(prompts)
     answers = engines.answers(prompts, engine, decoding)
     start = max(engine.patience, LOADING if engine.kind in ("vllm", "transformers", "wowseg") else _START)
-    yield from watched(answers.iter_batches(batch_size=None, batch_format="pyarrow"), start, engine.patience)
+    tables = answers.iter_batches(batch_size=None, batch_format="pyarrow")
+    yield from watched(tables, start, engine.patience, warm_up=first.num_rows)
 
 
 def quiet() -> None:
@@ -66,21 +67,23 @@ def quiet() -> None:
     context.log_internal_stack_trace_to_stdout = False
 
 
-def watched(tables: Any, start: float, patience: float) -> Iterator[pa.Table]:
+def watched(tables: Any, start: float, patience: float, warm_up: int = 0) -> Iterator[pa.Table]:
     """Pass tables on. Raises `UserError` when they fail or stop coming: for `start` seconds, later for `patience`.
+
+    It is later once more than `warm_up` rows came: those were at hand, what follows has first to be rendered.
 
     Closed early, it has Ray Data close the job behind the tables, unless that hangs; then the session's end does.
     """
     ready: queue.Queue[Any] = queue.Queue(maxsize=4)
     stop = threading.Event()
     threading.Thread(target=_pull, args=(tables, ready, stop), daemon=True).start()
-    wait = start
+    rows = 0
     try:
         while True:
-            item = _next(ready, wait)
+            item = _next(ready, patience if rows > warm_up else start)
             if item is _END:
                 return
-            wait = patience
+            rows += item.num_rows
             yield item
     finally:
         stop.set()

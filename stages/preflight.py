@@ -84,14 +84,22 @@ class Preflight:
     def passed_on(
         self, tables: Iterable[pa.Table], mode: Literal["refuse", "warn"], say: Callable[[str], None]
     ) -> Iterator[pa.Table]:
-        """Pass other answers on, once those that belong here have been judged. Raises as `judge` does."""
+        """Pass other answers on, once those that belong here have been judged. Raises as `judge` and `tables` do."""
         early: list[pa.Table] = []
-        for table in tables:
-            early.append(self.take_own(table))
-            if self.complete:
-                self.judge(mode, say)
-                yield from early
-                early = []
+        try:
+            for table in tables:
+                early.append(self.take_own(table))
+                if self.complete:
+                    self.judge(mode, say)
+                    yield from early
+                    early = []
+        except UserError as error:
+            lost = sum(table.num_rows for table in early)
+            if self.complete or not lost:
+                raise
+            raise UserError(
+                f"{error}\nNot kept: {lost:,} answers from before the engine had shown that it works."
+            ) from error
 
     def judge(self, mode: Literal["refuse", "warn"], say: Callable[[str], None]) -> None:
         """Conclude, once.

@@ -41,6 +41,8 @@ class NamingServer:
         """Answer this whatever is shown."""
         self.hangs_after = sys.maxsize
         """The first so many requests are answered, later ones wait."""
+        self.spared: frozenset[str] = frozenset()
+        """Names that are always answered, and not counted."""
         self.answered: Counter[str] = Counter()
         self._requests = itertools.count()
         self._connections: list[socket.socket] = []
@@ -69,12 +71,12 @@ class NamingServer:
 
     def reply(self, handler: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
         """Answer one request."""
-        request = next(self._requests)
+        content = asked["messages"][0]["content"]
+        name = self.name([part["image_url"]["url"] for part in content if part["type"] == "image_url"])
+        request = -1 if name in self.spared else next(self._requests)
         while request >= self.hangs_after:
             time.sleep(0.1)
         time.sleep(self.delay)
-        content = asked["messages"][0]["content"]
-        name = self.name([part["image_url"]["url"] for part in content if part["type"] == "image_url"])
         if self.broken(name):
             self._send(handler, 400, {"error": {"message": "out of order"}})
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -147,3 +147,31 @@ def test_an_answer_that_comes_twice_counts_once() -> None:
     assert test.take_own(of_masks()).num_rows == 0
     test.take_own(own)
     assert test.complete
+
+
+# --- answers about masks, which come among its own ---------------------------------------------------------
+
+
+def test_answers_about_masks_wait_for_the_preflight() -> None:
+    test = preflight()
+    tables = iter([of_masks(1, 2), answered(test.prompts, SEEING), of_masks(3)])
+    passed = [row["prompt_id"] for table in test.passed_on(tables, "refuse", print) for row in table.to_pylist()]
+    assert (passed, test.passed) == ([1, 2, 3], True)
+
+
+def hung(*tables: pa.Table) -> Iterator[pa.Table]:
+    yield from tables
+    raise UserError("hung. What was answered is kept.")
+
+
+def test_what_came_before_the_engine_was_proven_is_said_to_be_lost() -> None:
+    with pytest.raises(
+        UserError, match=r"kept\.\nNot kept: 3 answers from before the engine had shown that it works\."
+    ):
+        list(preflight().passed_on(hung(of_masks(1, 2), of_masks(3)), "refuse", print))
+
+
+def test_nothing_is_lost_once_it_was() -> None:
+    test = preflight()
+    with pytest.raises(UserError, match=r"hung. What was answered is kept\.$"):
+        list(test.passed_on(hung(of_masks(1), answered(test.prompts, SEEING)), "refuse", print))

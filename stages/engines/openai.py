@@ -117,7 +117,11 @@ def _client(url: str, key: str, config: EngineConfig, slots: int) -> AsyncOpenAI
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     class Timed(DefaultAsyncHttpxClient):
-        """Allows `config.timeout` for a whole attempt; the library's own limit starts again with every byte."""
+        """Allows `config.timeout` for a whole attempt; the library's own limit starts again with every byte.
+
+        Whatever else breaks below counts as a broken connection, so that it is tried again: a socket that the server
+        closes while it is being opened ends in an AttributeError.
+        """
 
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             try:
@@ -125,6 +129,10 @@ def _client(url: str, key: str, config: EngineConfig, slots: int) -> AsyncOpenAI
                     return await super().send(request, **options)
             except TimeoutError as error:
                 raise httpx2.ReadTimeout("no whole answer in time", request=request) from error
+            except httpx2.HTTPError:
+                raise
+            except Exception as error:
+                raise httpx2.ConnectError(f"{type(error).__name__}: {error}", request=request) from error
 
     limits = httpx2.Limits(max_connections=slots, max_keepalive_connections=slots)
     return AsyncOpenAI(
