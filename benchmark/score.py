@@ -21,7 +21,7 @@ from benchmark.bootstrap import DRAWS, Interval, Resamples, interval
 from benchmark.breakdowns import Grouping, groupings, relatives
 from benchmark.families import families
 from benchmark.metrics import Floats, Hierarchy, Ints, macro_mean, micro_mean, semantic_iou
-from benchmark.predictions import OVERLONG
+from benchmark.prediction_values import OVERLONG
 from benchmark.presets import RR7K_1, Preset
 from benchmark.similarity import Similarity
 from pipeline.categories import Categories

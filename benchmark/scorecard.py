@@ -170,7 +170,7 @@ def _wordnet() -> WordNet | None:
 
 def _own(predictions: Predictions, located: int, similarity: Similarity) -> list[str]:
     told = []
-    if aside := sum(region.predicted for region in predictions.regions) - located:
+    if aside := predictions.regions["predicted"].to_numpy().sum() - located:
         told.append(f"{aside:,} predictions are about other splits of this benchmark and left aside.")
     if predictions.cut:
         told.append(f"{predictions.cut:,} predictions beyond the true names of their record are left out.")

@@ -18,6 +18,9 @@ _ALIKE = str.maketrans(
 )
 """Characters between which writers of one name choose freely."""
 
+_PLAIN = re.compile("[a-z0-9]+(?:[ '-][a-z0-9]+)*")
+"""Names that are normal as they are: most of them."""
+
 _EDGES = frozenset({"Pc", "Pd", "Pi", "Pf", "Po", "Sk", "Zs"})
 """What may surround a name without being part of it: quotes, dashes, stops, spaces; not brackets, which pair up."""
 
@@ -30,6 +33,8 @@ def normalise(text: str) -> str:
     space; nothing but letters, digits, marks, brackets, currency and mathematical signs at either end. Inner
     hyphens, apostrophes and colons stay. Markup stays as text: escaping is the viewer's job.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     text = "".join(map(_visible, _UNSEEN.sub("", text))).translate(_ALIKE)  # NFKC would split ´ into space and accent
     text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
     return _without_edges(" ".join(unicodedata.normalize("NFKC", text).split()))

@@ -192,7 +192,8 @@ def _lemma(name: str) -> str:
 
 def _find(index: dict[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     """Look a name up as it is, then with spaces for hyphens: WordNet has T-shirt, but traffic light."""
-    return index.get(_lemma(name)) or index.get(_lemma(name).replace("-", "_"), ())
+    lemma = _lemma(name)
+    return index.get(lemma) or index.get(lemma.replace("-", "_"), ())
 
 
 def _index(path: Path) -> dict[str, tuple[int, ...]]:

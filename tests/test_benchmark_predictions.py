@@ -63,6 +63,13 @@ def located(path: Path, **how: Any) -> list[tuple[int, str | None]]:
         ("masks.csv", "image_id,mask_id,text\n1,10,dog\n2,20,\n"),
         ("floats.parquet", pa.table({"instance_id": [10.0, 20.0], "text": ["dog", ""]})),
         ("labels.parquet", pa.table({"instance_id": [10, 20], "text": pa.array(["dog", ""]).dictionary_encode()})),
+        ("unsigned.parquet", pa.table({"instance_id": pa.array([10, 20], pa.uint64()), "text": ["dog", ""]})),
+        ("short.parquet", pa.table({"instance_id": pa.array([10, 20], pa.int8()), "text": ["dog", ""]})),
+        (
+            "digits.parquet",
+            pa.table({"instance_id": ["10", " 20.0"], "text": pa.array(["dog", ""], pa.large_string())}),
+        ),
+        ("masks.parquet", pa.table({"image_id": [1, 2], "mask_id": [10, 20], "text": ["dog", ""]})),
         ("more.jsonl", [{**row, "logprob": float("-inf"), "seconds": float("nan")} for row in ROWS]),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
@@ -73,8 +80,9 @@ def test_our_own(tmp_path: Path, name: str, content: Any) -> None:
     assert read(path).form == "table"
 
 
-def test_one_model_of_several(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", [*ROWS, {"instance_id": 10, "text": "cat", "model": "n"}])
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_one_model_of_several(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, [*ROWS, {"instance_id": 10, "text": "cat", "model": "n"}])
     with pytest.raises(UsageError, match="predictions of m, n; choose one"):
         read(path)
     with pytest.raises(UsageError, match="predictions of m, n; choose one"):
@@ -84,15 +92,16 @@ def test_one_model_of_several(tmp_path: Path) -> None:
     assert read(write(tmp_path / "q.jsonl", ROWS)).model == "m"
 
 
-def test_of_another_version_of_the_benchmark(tmp_path: Path) -> None:
-    found = read(write(tmp_path / "p.jsonl", [{**row, "benchmark": "aaaa"} for row in ROWS]))
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_of_another_version_of_the_benchmark(tmp_path: Path, name: str) -> None:
+    found = read(write(tmp_path / name, [{**row, "benchmark": "aaaa"} for row in ROWS]))
     assert found.benchmark == "aaaa"
     assert len(locate(found, TRUTH, "aaaa")) == 2
     with pytest.raises(UserError, match=r"another version of the benchmark \(aaaa…, here bbbb…\): the checksums"):
         locate(found, TRUTH, "bbbb")
     mixed = [{**row, "benchmark": str(i)} for i, row in enumerate(ROWS)]
     with pytest.raises(UserError, match="several benchmarks: 0, 1"):
-        read(write(tmp_path / "p.jsonl", mixed))
+        read(write(tmp_path / name, mixed))
 
 
 def test_unknown_ids_are_counted_and_the_first_five_told(tmp_path: Path) -> None:
@@ -111,6 +120,15 @@ def test_what_is_no_text_is_a_problem_of_one_row(tmp_path: Path, value: Any) -> 
     found = locate(read(path), TRUTH)
     assert found["text"].to_pylist() == ["dog", None]
     assert found["problem"].to_pylist() == [None, "no text"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_problems_of_single_texts_in_parquet(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(["é" * 100_000, None, "é" * 100_001], pa.string()).cast(kind)
+    found = locate(read(write(tmp_path / "p.parquet", pa.table({"instance_id": [10, 11, 12], "text": texts}))), TRUTH)
+    assert found["text"].to_pylist() == ["é" * 100_000, None, None]
+    assert found["problem"].to_pylist() == [None, "no text", "overlong"]
+    assert found["number"].to_pylist() == [1, 2, 3]
 
 
 def test_a_hundred_megabytes_in_a_line(tmp_path: Path) -> None:
@@ -152,6 +170,19 @@ def test_a_hundred_megabytes_in_a_line(tmp_path: Path) -> None:
         ("p.csv", "instance_id,text\nten,a\n", "row 2: instance_id 'ten' is no whole number"),
         ("p.parquet", pa.table({"instance_id": [10], "text": [7]}), "column text holds no text, as in row 1: 7"),
         ("p.jsonl", [{"instance_id": 10, "text": None}], "column text holds no text, as in row 1: None"),
+        (
+            "p.parquet",
+            pa.table({"instance_id": [10], "text": pa.nulls(1, pa.string())}),
+            "holds no text, as in row 1: None",
+        ),
+        ("p.parquet", pa.table({"instance_id": [10, None], "text": ["a", "b"]}), "row 2: instance_id None is no whole"),
+        ("p.parquet", pa.table({"instance_id": pa.array([2**63], pa.uint64()), "text": ["a"]}), "is no whole number"),
+        ("p.parquet", pa.table({"id": [10], "text": ["a"]}), "has the columns id, text. Expected are text and i"),
+        (
+            "p.parquet",
+            pa.table({"instance_id": pa.array([], pa.int64()), "text": pa.array([], pa.string())}),
+            "no predic",
+        ),
     ],
 )
 def test_bad_files(tmp_path: Path, name: str, content: Any, message: str) -> None:

@@ -60,6 +60,11 @@ def test_the_normal_form_is_normal(text: str) -> None:
     assert "C" not in {unicodedata.category(char)[0] for char in normal}
 
 
+@given(st.from_regex("[a-z0-9]+([ '-][a-z0-9]+)*", fullmatch=True))
+def test_a_plain_name_is_normal_and_so_is_its_shout(name: str) -> None:
+    assert normalise(name) == normalise(f" {name.upper()}!") == name
+
+
 def test_every_character_inside_a_word_has_a_normal_form() -> None:
     for char in map(chr, range(0x3000)):
         normal = normalise(f"a{char}\u0301b")
