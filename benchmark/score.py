@@ -248,8 +248,14 @@ def _pairs(truth: pa.Table, texts: npt.NDArray[np.object_], scored: npt.NDArray[
     for code in codes:
         key = key * max(1, len(code.dictionary)) + code.indices.to_numpy()
     _, first, of = np.unique(key, return_index=True, return_inverse=True)
-    found = [code.take(pa.array(first)).to_pylist() for code in codes]
+    found = [_looked_up(code.dictionary, code.indices.to_numpy()[first]) for code in codes]
     return _Pairs(found[0], found[1], found[2], of)
+
+
+def _looked_up(words: pa.Array, places: Ints) -> list[str]:
+    """Return the words at these places: the same few objects, many times."""
+    known = words.to_pylist()
+    return [known[place] for place in places.tolist()]
 
 
 # --- measuring ---

@@ -76,8 +76,8 @@ class Vectors:
         missing = pc.filter(texts, pc.invert(pc.is_in(texts, value_set=known))).to_pylist()
         parts += [self._embed(missing[start : start + _TEXTS]) for start in range(0, len(missing), _TEXTS)]
         whole = pa.concat_tables(parts)
-        found = whole["vector"].take(pc.index_in(texts, value_set=whole["text"])).combine_chunks()
-        return np.asarray(found.flatten().to_numpy().reshape(len(texts), -1))
+        places = pc.index_in(texts, value_set=whole["text"]).to_numpy()
+        return _rows(whole["vector"], places)
 
     def _embed(self, texts: list[str]) -> pa.Table:
         vectors = encode(texts, self._model)
@@ -96,6 +96,17 @@ class Vectors:
             return pa.ipc.open_file(pa.memory_map(path)).read_all()
         except pa.ArrowInvalid as error:
             raise UserError(f"{path}: damaged ({error}). Delete it: its texts are then embedded again.") from error
+
+
+def _rows(vectors: pa.ChunkedArray, places: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Return the vectors at these places, (N, D), reading no others of files that may hold millions."""
+    found = np.empty((len(places), vectors.type.list_size), np.float32)
+    start = 0
+    for chunk in vectors.chunks:
+        here = np.flatnonzero((start <= places) & (places < start + len(chunk)))
+        found[here] = chunk.flatten().to_numpy().reshape(len(chunk), -1)[places[here] - start]
+        start += len(chunk)
+    return found
 
 
 def default_folder() -> Path:
