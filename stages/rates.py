@@ -11,16 +11,16 @@ import numpy as np
 
 from pipeline.images import Size
 from pipeline.run import Run
-from stages import grounded_sam, naming_settings, phrases, verification_settings
+from stages import decisions, grounded_sam, naming_settings, phrases, verification_settings
 from stages.engines.base import EngineConfig
 from stages.naming_settings import NamesConfig
 from stages.quote import NAMING, Task, quote_images
 from stages.recipe import ratio
 from stages.region_prompts import BoundingBox, RegionPrompt
 from stages.richness import Limits
+from stages.screening_progress import page_times, people_of
 from stages.verification import TASK
 from stages.verification_settings import VerifyConfig
-from stages.yields import page_times
 
 ASSUMED_SECONDS = Limits(2.0, 1.0, 4.0)
 """Of a person for a region, while nobody has screened: an assumption, measured by nobody."""
@@ -83,7 +83,8 @@ def gpu(run: Run, step: Asked) -> Rate:
 
 def person(run: Run) -> Rate:
     """Return a person's seconds for a look at a region, by the pages that people answered, or the assumption."""
-    seconds, regions = page_times(run)
+    said = decisions.latest(decisions.screened(run), ("page_id", "mask_id", "category", "annotator"))
+    seconds, regions = page_times(people_of(said))
     if not len(seconds):
         return Rate("stage 3", "look", ASSUMED_SECONDS, "assumed, since nobody has screened")
     limits = ratio(seconds, regions.astype(np.float64))

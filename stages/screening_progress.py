@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -85,16 +86,15 @@ def measure(run: Run) -> Progress:
     pages = queue.set_column(1, "round", queue["round"].cast(pa.string())).group_by(["page_id", "round"]).aggregate([])
     said = latest(screened(run), ("page_id", "mask_id", "category", "annotator"))
     answered = said.group_by("page_id").aggregate([("annotator", "count_distinct")])
-    deciding = said.filter(pa.array(among(said, "round", DECIDING)))
-    people = deciding.filter(pa.array(~among(deciding, "annotator", [SIMULATED])))
-    seconds, page_seconds = _times(people)
+    people = people_of(said)
+    seconds, regions = page_times(people)
     return Progress(
         rounds=_rounds(pages.join(answered, "page_id"), needed),
         verdicts=dict(Counter(people.filter(people["gold"].is_null())["verdict"].to_pylist())),
-        simulated=deciding.num_rows - people.num_rows,
+        simulated=int(among(said, "round", DECIDING).sum()) - people.num_rows,
         annotators=len(people["annotator"].unique()),
-        seconds=seconds,
-        page_seconds=page_seconds,
+        seconds=float(seconds.sum() / regions.sum()) if len(seconds) else None,
+        page_seconds=float(seconds.mean()) if len(seconds) else None,
     )
 
 
@@ -109,10 +109,14 @@ def _rounds(pages: pa.Table, needed: Mapping[str, int]) -> dict[str, Round]:
     return found
 
 
-def _times(people: pa.Table) -> tuple[float | None, float | None]:
-    """Return mean seconds per region and per page, of the answers whose time is known."""
+def people_of(said: pa.Table) -> pa.Table:
+    """Return the answers that people gave in the rounds that decide; `said` as `decisions.latest` returns it."""
+    deciding = said.filter(pa.array(among(said, "round", DECIDING)))
+    return deciding.filter(pa.array(~among(deciding, "annotator", [SIMULATED])))
+
+
+def page_times(people: pa.Table) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return seconds and regions, both (pages,), of each page that a person answered, where the time is known."""
     timed = people.filter(pc.is_valid(people["page_seconds"]))
-    spent = timed.group_by(["page_id", "annotator"]).aggregate([("page_seconds", "max"), ("mask_id", "count")])
-    seconds = np.asarray(spent["page_seconds_max"].to_numpy(), np.float64)
-    regions = int(pc.sum(spent["mask_id_count"]).as_py() or 0)
-    return (float(seconds.sum() / regions), float(seconds.mean())) if regions else (None, None)
+    pages = timed.group_by(["page_id", "annotator"]).aggregate([("page_seconds", "max"), ("mask_id", "count")])
+    return pages["page_seconds_max"].to_numpy().astype(np.float64), pages["mask_id_count"].to_numpy()

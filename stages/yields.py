@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.errors import UsageError
 from pipeline.funnel import Level
 from pipeline.run import Run
-from stages import decisions, funnel, head_tail, pairing, screening_progress, verdicts
+from stages import decisions, funnel, head_tail, pairing, verdicts
 from stages.manifest import Plan
 from stages.mask_rules import MaskRules
 from stages.shard_tasks import READ, STEP
@@ -161,17 +161,3 @@ def _made_up(run: Run) -> list[str]:
     if number := pc.sum(pc.equal(by, decisions.SIMULATED)).as_py():
         told.append(f"simulated: {number:,} of {len(by):,} decisions of stage 3, by nobody")
     return told
-
-
-def page_times(run: Run) -> tuple[Floats, Ints]:
-    """Return seconds and regions of each page that a person answered in the rounds that decide, where time is known.
-
-    Both have shape (pages,). Raises `UserError` as `decisions.screened` does.
-    """
-    said = decisions.latest(decisions.screened(run), ("page_id", "mask_id", "category", "annotator"))
-    people = decisions.among(said, "round", screening_progress.DECIDING) & ~decisions.among(
-        said, "annotator", [decisions.SIMULATED]
-    )
-    timed = said.filter(pc.and_(pa.array(people), pc.is_valid(said["page_seconds"])))
-    pages = timed.group_by(["page_id", "annotator"]).aggregate([("page_seconds", "max"), ("mask_id", "count")])
-    return np.asarray(pages["page_seconds_max"].to_numpy(), np.float64), pages["mask_id_count"].to_numpy()

@@ -23,13 +23,6 @@ pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first 
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    yield site
-    site.stop()
-
-
-@pytest.fixture(scope="module")
 def annotator(site: Site) -> Iterator[Annotator]:
     with chromium() as browser:
         yield Annotator(browser, site)

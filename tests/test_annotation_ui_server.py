@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,13 +17,6 @@ from pipeline.errors import BusyError, UsageError, UserError
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(900)  # an environment to install, and a first start, come before the first test
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    yield site
-    site.stop()
 
 
 def test_crops_are_for_who_is_logged_in_and_nothing_else_is_served(site: Site) -> None:
