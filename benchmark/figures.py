@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from benchmark.data_sets import DataSet
 from benchmark.semantic_space import LEVELS, Nearest, SemanticSpace
 from benchmark.survey import Survey
 from pipeline import pages, regions
+from pipeline.plots import board, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8a8a8a"
 _COLOURS = (_BLUE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#d55e00", "#6b6b6b")
@@ -55,7 +54,7 @@ def coarse_counts(survey: Survey) -> list[Group]:
 
 def samples_per_category(survey: Survey) -> bytes:
     """Draw instances per category, as a curve over ranks and as a histogram (Fig. 6a)."""
-    figure = _figure(11, 4.2)
+    figure = board(11, 4.2)
     curve, bars = figure.subplots(1, 2, width_ratios=(5, 4))
     ranked = survey.categories.sort_by([("instances", "descending"), ("category", "ascending")])
     counts = ranked["instances"].to_numpy()
@@ -70,7 +69,7 @@ def samples_per_category(survey: Survey) -> bytes:
     told = " · ".join(f"{bands[band]:,} {band}" for band in (regions.FREQUENT, regions.COMMON, regions.RARE))
     _finish(bars, told, "instances of the category", "categories")
     _thousands(bars.yaxis)
-    return _png(figure)
+    return png(figure)
 
 
 def _ranks(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
@@ -93,7 +92,7 @@ def _ranks(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
 
 def mask_sizes(surveys: Sequence[Survey]) -> bytes:
     """Draw how large the masks are relative to their images, ours first (Fig. 6b)."""
-    figure = _figure(7, 4.2)
+    figure = board(7, 4.2)
     axes = figure.subplots()
     edges = np.geomspace(_LEAST_SIZE, 1, 41)
     for number, survey in enumerate(surveys):
@@ -106,12 +105,12 @@ def mask_sizes(surveys: Sequence[Survey]) -> bytes:
     _finish(axes, "Relative mask size", "√(mask area ÷ image area), logarithmic", "share of the instances")
     axes.set(xscale="log", xlim=(_LEAST_SIZE, 1), ylim=(0, None))
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    return _png(figure)
+    return png(figure)
 
 
 def coarse_groups(groups: Sequence[Group]) -> bytes:
     """Draw categories and instances of both levels of the coarse tree (Fig. 12)."""
-    figure = _figure(11, 1.4 + 0.24 * len(groups))
+    figure = board(11, 1.4 + 0.24 * len(groups))
     panels = figure.subplots(1, 2, sharey=True)
     primaries = list(dict.fromkeys(group.primary for group in groups))
     colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(primaries)} | {OUTSIDE: _GREY}
@@ -134,12 +133,12 @@ def coarse_groups(groups: Sequence[Group]) -> bytes:
     panels[0].set_ylim(places[-1] + 0.7, -0.7)
     for axes in panels:
         axes.tick_params(axis="y", length=0)
-    return _png(figure)
+    return png(figure)
 
 
 def comparison(rows: Sequence[DataSet]) -> bytes:
     """Draw categories, images and masks of data sets side by side (Fig. 1c); what was counted here is orange."""
-    figure = _figure(12, 1.3 + 0.3 * len(rows))
+    figure = board(12, 1.3 + 0.3 * len(rows))
     panels = figure.subplots(1, 3, sharey=True)
     colours = [_ORANGE if row.counted else _BLUE for row in rows]
     for axes, kind in zip(panels, ("categories", "images", "masks"), strict=True):
@@ -155,12 +154,12 @@ def comparison(rows: Sequence[DataSet]) -> bytes:
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(np.arange(len(rows)), [_short(row.name) for row in rows], fontsize=9, parse_math=False)
     panels[0].invert_yaxis()
-    return _png(figure)
+    return png(figure)
 
 
 def semantic_space(space: SemanticSpace) -> bytes:
     """Draw the categories among ImageNet-21K's names, and how much of either side the other covers (Fig. 11)."""
-    figure = _figure(12, 5.6)
+    figure = board(12, 5.6)
     flat, shares = figure.subplots(1, 2, width_ratios=(6, 5))
     for points, colour, label in (
         (space.theirs, _GREY, f"ImageNet-21K: {len(space.theirs):,} of {space.imagenet:,} names"),
@@ -180,7 +179,7 @@ def semantic_space(space: SemanticSpace) -> bytes:
     _finish(shares, "Share that has a neighbour as near", "cosine to the nearest, or more", "share of the names")
     shares.set(xlim=(0.2, 1.0), ylim=(0, 1))
     shares.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    return _png(figure)
+    return png(figure)
 
 
 def _coverage(axes: Axes, nearest: Nearest, colour: str, label: str) -> None:
@@ -192,7 +191,7 @@ def _coverage(axes: Axes, nearest: Nearest, colour: str, label: str) -> None:
 def group_samples(chosen: Mapping[str, Sequence[tuple[str, Path]]]) -> bytes:
     """Draw samples of every coarse group, a row each, from their names and picture files (Fig. 13)."""
     columns = max(len(found) for found in chosen.values())
-    figure = _figure(1.7 * columns, 1.95 * len(chosen))
+    figure = board(1.7 * columns, 1.95 * len(chosen))
     for row, (group, found) in enumerate(chosen.items()):
         for column, (name, picture) in enumerate(found):
             axes = figure.add_subplot(len(chosen), columns, row * columns + column + 1)
@@ -202,7 +201,7 @@ def group_samples(chosen: Mapping[str, Sequence[tuple[str, Path]]]) -> bytes:
             if column == 0:
                 axes.text(-0.06, 0.5, _short(group), rotation=90, ha="right", va="center", fontsize=9,
                           fontweight="bold", transform=axes.transAxes, parse_math=False)  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def _square(picture: Path) -> Image.Image:
@@ -211,18 +210,6 @@ def _square(picture: Path) -> Image.Image:
         square = Image.new("RGB", (max(image.size),) * 2, "white")
         square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
     return square
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
-    return sink.getvalue()
 
 
 def _short(name: str, longest: int = _NAME) -> str:

@@ -17,8 +17,8 @@ from benchmark import own_predictions as own
 from benchmark.foreign_predictions import Region
 from benchmark.own_predictions import OwnFile
 from benchmark.prediction_values import integers, texts
-from benchmark.presets import convert_label
 from benchmark.records import Record, csv_records, json_records, read_bytes
+from pipeline.converted_labels import converted
 from pipeline.errors import UsageError, UserError
 from pipeline.files import sha256
 
@@ -241,7 +241,7 @@ def _align(
 
 
 def _same(one: str, other: str) -> bool:
-    return convert_label(one).casefold() == convert_label(other).casefold()
+    return converted(one).casefold() == converted(other).casefold()
 
 
 def _image_id(image: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pipeline.converted_labels import converted
 from pipeline.errors import UsageError
 from pipeline.labels import normalise
 
@@ -49,18 +50,6 @@ def _spaces(text: str) -> str:
     return text.replace("_", " ").replace(":", " ")
 
 
-def convert_label(name: str) -> str:
-    """Return a label as WOW-Seg's converter writes it, which its scorer then gets (A.4).
-
-    Each `(` to the next `)` goes, with one `_` directly before it; `_` and `-` become spaces; `a:b` becomes `a: b`.
-    """
-    while (start := name.find("(")) >= 0 and (end := name.find(")", start)) >= 0:
-        start -= name[:start].endswith("_")
-        name = name[:start] + name[end + 1 :]
-    parts = name.replace("_", " ").replace("-", " ").split(":")
-    return " ".join(": ".join(map(str.strip, parts)).split())
-
-
 def clean_wowseg_truth(label: str) -> str:
     """Return a label as WOW-Seg's scorer compares it, converted before or not (A.2, steps 2 and 3)."""
     if "_(" in label and ")" in label:
@@ -86,7 +75,7 @@ RR7K_1 = Preset(
 )
 WOWSEG = Preset(
     name="wowseg",
-    truth=lambda name: clean_wowseg_truth(convert_label(name)),
+    truth=lambda name: clean_wowseg_truth(converted(name)),
     prediction=_spaces,
     published=True,
     both_empty=0.0,

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.plots import board, png
+
 FILE, CURVE, EVENTS = "metrics.csv", "curve.png", "tensorboard"
 
 
@@ -114,11 +116,9 @@ _WHOLE = ("step", "epoch", "images", "masks", "tokens")
 
 def draw(folder: Path) -> Path:
     """Draw loss and learning rate over the steps, and where the time went; return the picture's path."""
-    from matplotlib.figure import Figure
-
     found = read(folder)
     steps = [row.step for row in found]
-    canvas = Figure(figsize=(8, 6), layout="constrained")  # not by pyplot, which is for the main thread
+    canvas = board(8, 6)
     upper, lower = canvas.subplots(2, sharex=True, height_ratios=(3, 1))
     upper.plot(steps, [row.loss for row in found], color="0.8", linewidth=1, label="loss of a step")
     upper.plot(steps, smoothed([row.loss for row in found]), color="C0", label="its running mean")
@@ -134,7 +134,7 @@ def draw(folder: Path) -> Path:
     lower.set(xlabel="step", ylabel="waiting\nfor data, %", ylim=(0, 100))
     path = folder / CURVE
     draft = path.with_suffix(".part.png")
-    canvas.savefig(draft, dpi=120)
+    draft.write_bytes(png(canvas))
     draft.replace(path)
     return path
 

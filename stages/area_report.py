@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UsageError
+from pipeline.plots import board, png
 from pipeline.run import Run
 from stages.manifest import Plan
 from stages.shard_tasks import RATIO_EDGES, READ, STEP
@@ -70,12 +71,8 @@ def real_image() -> RealImage:
 
 def draw(report: AreaReport, path: Path) -> None:
     """Draw the histogram with the cut as a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure = board(8, 4.2)
+    axes = figure.add_subplot()
     edges = np.array(RATIO_EDGES)
     kept = edges[:-1] >= report.cut * (1 - 1e-9)
     for chosen, colour, label in ((kept, "#2a7fb8", "at or above the cut"), (~kept, "#c44e52", "tiny: dropped")):
@@ -99,5 +96,4 @@ def draw(report: AreaReport, path: Path) -> None:
     )
     axes.legend(frameon=False, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    path.write_bytes(png(figure))

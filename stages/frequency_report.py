@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
+from pipeline.plots import board, png
 from pipeline.run import Run
 from stages.pairing import STEP
 
@@ -55,12 +56,8 @@ def gather(run: Run) -> FrequencyReport:
 
 def draw(report: FrequencyReport, path: Path, cut: int | None = None) -> None:
     """Draw pairs per category over the category's rank as a PNG, both logarithmic; with `cut`, head and tail apart."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure = board(8, 4.2)
+    axes = figure.add_subplot()
     counts = np.array(list(report.counts.values()))
     ranks = np.arange(1, len(counts) + 1)
     axes.plot(ranks, counts, color="#2a7fb8", marker="." if len(counts) < 200 else None)
@@ -86,5 +83,4 @@ def draw(report: FrequencyReport, path: Path, cut: int | None = None) -> None:
         title=f"{report.pairs:,} pairs in {len(counts):,} categories; {report.once():,} have one",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    path.write_bytes(png(figure))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline import pages
+from pipeline.plots import board, png
 from stages.verification_counts import Share
 from stages.verification_report import LEFTOVER_EDGES, LOOSE, SCORE_EDGES, VerificationReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8a8a8a"
 _BARS = 15  # categories
@@ -28,7 +27,7 @@ Panel = Callable[["Axes", VerificationReport], None]
 def whole(report: VerificationReport) -> bytes:
     """Draw all panels as one figure, 2,400 px wide and up to 1,600 px high."""
     bars = _FRAME + _BAR * max(_LEAST_BARS, *(1 + len(found) for found in _worst(report)))
-    figure = _figure(16, _TOP + bars)
+    figure = board(16, _TOP + bars)
     rows = figure.add_gridspec(2, 1, height_ratios=(_TOP, bars))
     for row, panels in enumerate([[scores, reliability, leftovers], [drops, false_yeses]]):
         places = rows[row].subgridspec(1, len(panels))
@@ -36,26 +35,14 @@ def whole(report: VerificationReport) -> bytes:
             panel(figure.add_subplot(places[column]), report)
     stand_in = " · embedded (not a VLM)" if report.embedded else ""
     figure.suptitle(f"Yes/no check: {report.dropped.told()} pairs dropped{stand_in}", parse_math=False)
-    return _png(figure)
+    return png(figure)
 
 
 def alone(panel: Panel, report: VerificationReport) -> bytes:
     """Draw one panel, 900 × 600 px."""
-    figure = _figure(6, 4)
+    figure = board(6, 4)
     panel(figure.add_subplot(), report)
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
-    return sink.getvalue()
+    return png(figure)
 
 
 # --- panels -----------------------------------------------------------------------------------------------

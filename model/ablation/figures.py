@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +9,10 @@ import numpy as np
 from model.ablation.efficiency import MASKS, Efficiency
 from model.ablation.report import ContrastResult, Report
 from model.ablation.settings import SETTINGS
+from pipeline.plots import board, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _GREY = "#8a8a8a"
@@ -26,7 +25,7 @@ _WINDOW = 50  # steps that a point of a loss curve is the mean of
 
 def losses(report: Report) -> bytes:
     """Draw the loss curves of Table 4's settings, after the paper's Fig. 9."""
-    figure = _figure(7, 4)
+    figure = board(7, 4)
     panel = figure.add_subplot()
     window = min(_WINDOW, max(1, report.steps // 4))
     for setting, colour in zip(_TABLE_4, _COLOURS, strict=True):
@@ -38,12 +37,12 @@ def losses(report: Report) -> bytes:
     panel.set(xlabel="step", ylabel="loss of a token of a label", title=f"Training, mean of {window} steps")
     panel.grid(alpha=0.3, which="both")
     panel.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def contrasts(report: Report) -> bytes:
     """Draw every difference with its interval, the paper's beside it."""
-    figure = _figure(8, 1.2 + 0.34 * len(report.contrasts))
+    figure = board(8, 1.2 + 0.34 * len(report.contrasts))
     panel = figure.add_subplot()
     for place, one in enumerate(reversed(report.contrasts)):
         _contrast(panel, place, one)
@@ -55,12 +54,12 @@ def contrasts(report: Report) -> bytes:
     panel.plot([], [], "o", color=_COLOURS[0], label="here, 95 % interval")
     panel.plot([], [], "d", color=_COLOURS[1], label="paper, LVIS and PACO")
     figure.legend(loc="outside upper right", ncols=2)
-    return _png(figure)
+    return png(figure)
 
 
 def efficiency(report: Report, found: Efficiency) -> bytes:
     """Draw operations over masks, after the paper's Fig. 7, beside the masks a second of each setting here."""
-    figure = _figure(10, 4)
+    figure = board(10, 4)
     counted, measured = figure.subplots(1, 2)
     for one, colour in zip(found.counted, _COLOURS, strict=False):
         tiles = f"{one.pictures} tile{'s' * (one.pictures > 1)}"
@@ -76,22 +75,10 @@ def efficiency(report: Report, found: Efficiency) -> bytes:
     measured.set(xlabel="masks a second, one thread", title="Measured here (orange: single masks)")
     for panel in (counted, measured):
         panel.grid(alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def _contrast(panel: Axes, place: int, one: ContrastResult) -> None:
     value, lower, upper = one.found
     panel.errorbar(value, place, xerr=[[value - lower], [upper - value]], fmt="o", color=_COLOURS[0], capsize=3)
     panel.plot(one.paper, [place + 0.22] * len(one.paper), "d", color=_COLOURS[1], markersize=4)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png")
-    return sink.getvalue()
