@@ -79,7 +79,7 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
     write(tmp_path, 0, range(1, 30))
     path = train_log.draw(tmp_path)
     assert path == tmp_path / "curve.png"
-    assert Image.open(path).size == (960, 720)
+    assert Image.open(path).size == (1200, 900)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve.png", "metrics.csv", "tensorboard"]
 
 
