@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORDNET := .venv/share/wordnet
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test browser lint bench train evaluate ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
+.PHONY: help demo test browser lint bench chaos train evaluate ablation stage-1 stage-2 stage-3 annotate release status wordnet clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -96,6 +96,9 @@ lint: .venv/.installed ## style and types
 
 bench: .venv/.installed ## speed and memory, beside the floor and the obvious way; one table, runs/bench.json [ARGS="scoring model"]
 	$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: .venv/.installed ## a small run, broken at random moments, ends as if nothing had happened [ARGS="--seed 7"]
+	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 train: .venv/.installed ## WOW-Seg from region samples: make train DATA=mine=DIR OUT=runs/model ARGS='--config wowseg-1b'
 	$(BIN)/rr7k train --data '$(DATA)' --out $(OUT) $(ARGS)

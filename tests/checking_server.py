@@ -30,8 +30,8 @@ def belief(pictures: list[str], category: str) -> float:
 class CheckingServer(NamingServer):
     """Answers the yes/no question; `texts` holds every question, `answered` counts them by picture and category."""
 
-    def __init__(self, delay: float = 0.0) -> None:
-        super().__init__(delay)
+    def __init__(self, delay: float = 0.0, port: int = 0) -> None:
+        super().__init__(delay, port)
         self.belief: Callable[[list[str], str], float] = belief
         self.logprobs: Callable[[float], list[dict[str, Any]] | None] = tokens
         """Given p_yes: what is told of the answer's tokens, None for nothing."""

@@ -1,0 +1,254 @@
+"""`make chaos`: a small run that is broken at random moments, and has to end as if nothing had happened.
+
+Real: the command line, Ray, Parquet, servers on loopback that speak OpenAI's protocol. Simulated: the shards (noise),
+what the servers answer, and the screening. One line of commands, from shards to a release, runs undisturbed; a second
+run gets, in every step, some of these: the driver killed, a worker of Ray killed, an interrupt, the engine's server
+gone for a while, the disk full.
+
+It must come out: after each blow the funnel adds up, nothing ends in a traceback, and the release is that of the
+undisturbed run, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import psutil
+from checking_server import CheckingServer
+from named_shards import write_shard
+from naming_server import NamingServer
+from rich.console import Console
+from test_end_to_end import rr7k, served_by, start
+
+from pipeline.run import Run
+from stages.funnel import levels
+
+SHARDS, IMAGES, MASKS = 2, 6, 24
+NAMES = ("dog", "dog", "dog", "cat", "cat", "tree", "boat", "cup", "lamp", "horse", "kite", "spoon", "chair", "fence")
+AWAY = 1.5  # seconds that a server is gone
+DISK = 256 << 20  # bytes of the disk that gets full
+LEFT = 64 << 10  # bytes that are left on it
+MADE = "A release is never changed"  # said of one that is whole already
+console = Console(width=120, highlight=False)
+
+
+class ChaosError(Exception):
+    """What should not have happened."""
+
+
+class Step(NamedTuple):
+    """A command of the line."""
+
+    title: str
+    arguments: tuple[object, ...]
+
+
+class Servers:
+    """Who names and who checks; both can go away and come back at the same address."""
+
+    def __init__(self) -> None:
+        self.naming, self.checking = _naming(0), CheckingServer()
+        self.addresses = self.naming.url, self.checking.url
+
+    def away(self) -> None:
+        """Let both be gone for a while."""
+        ports = [int(url.rpartition(":")[2].removesuffix("/v1")) for url in self.addresses]
+        self.naming.stop()
+        self.checking.stop()
+        time.sleep(AWAY)
+        self.naming, self.checking = _naming(ports[0]), CheckingServer(port=ports[1])
+
+
+def _naming(port: int) -> NamingServer:
+    server = NamingServer(port=port)
+    server.name = lambda pictures: NAMES[sha256("".join(pictures).encode()).digest()[0] % len(NAMES)]
+    return server
+
+
+def line(run: Path, shards: Path, servers: Servers, release: Path) -> list[Step]:
+    """Return the commands from shards to a release."""
+    naming, checking = servers.addresses
+    at = ("--run", run)
+    return [
+        Step("manifest", ("stage-1", "manifest", *at, "--shards", shards)),
+        Step("names", ("stage-1", "names", *at, *served_by("namer", naming))),
+        Step("pairs", ("stage-1", "pairs", *at)),
+        Step("stage 2", ("stage-2", *at, *served_by("verifier", checking), "--set", "head_tail.head_min_count=20")),
+        Step("stage 3", ("stage-3", *at, "--simulate")),
+        Step("release", released(run, release)),
+    ]
+
+
+def released(run: Path, to: Path) -> tuple[object, ...]:
+    """Return the command that makes the release."""
+    return ("release", "--run", run, "--out", to, "--version", "1.0.0", "--date", "2026-01-01", "--images", "embed")
+
+
+# --- blows, each to a command under way; they return what they did ---
+
+
+def kill_driver(process: subprocess.Popen[str], _: Servers) -> str:
+    """Kill the command and what it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    return "driver killed"
+
+
+def kill_worker(process: subprocess.Popen[str], _: Servers) -> str:
+    """Kill a process of Ray that works, not one of those that hold the cluster together."""
+    children: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            name = child.name()
+            if name.startswith("ray::") and not name.endswith(("IDLE", "Agent")):
+                child.kill()
+                return f"{name} killed"
+    return "no worker to kill"
+
+
+def interrupt(process: subprocess.Popen[str], _: Servers) -> str:
+    """Press Ctrl-C."""
+    os.kill(process.pid, signal.SIGINT)
+    return "interrupted"
+
+
+def take_servers(_: subprocess.Popen[str], servers: Servers) -> str:
+    """Let the servers go and come back."""
+    servers.away()
+    return "servers away"
+
+
+BLOWS: tuple[Callable[[subprocess.Popen[str], Servers], str], ...] = (
+    kill_driver,
+    kill_worker,
+    interrupt,
+    take_servers,
+)
+
+
+# --- the line, whole and broken ---
+
+
+def undisturbed(steps: list[Step]) -> dict[str, float]:
+    """Run the line; return each step's seconds."""
+    seconds = {}
+    for title, arguments in steps:
+        began = time.monotonic()
+        done = rr7k(*arguments)
+        if done.returncode:
+            raise ChaosError(f"{title}, undisturbed, ended with {done.returncode}: {done.stderr}")
+        seconds[title] = time.monotonic() - began
+        console.print(f"  {title}: {seconds[title]:.0f} s")
+    return seconds
+
+
+def disturbed(steps: list[Step], seconds: dict[str, float], run: Path, servers: Servers, chance: random.Random) -> None:
+    """Run the line with two blows to each step and, where that can be made, a full disk; then let it finish."""
+    for title, arguments in steps:
+        for blow in chance.sample(BLOWS, 2):
+            told = _struck(arguments, blow, servers, chance.uniform(0.2, 1.0) * seconds[title])
+            console.print(f"  {title}: {told}; {_funnel(run)}")
+        if run.parent.is_mount():
+            console.print(f"  {title}: disk full, {_without_space(arguments, run)}; {_funnel(run)}")
+        done = rr7k(*arguments)
+        if done.returncode and MADE not in done.stderr:
+            raise ChaosError(f"{title}, given again, ended with {done.returncode}: {done.stderr}")
+        console.print(f"  {title}: whole; {_funnel(run)}")
+
+
+def _struck(
+    arguments: tuple[object, ...],
+    blow: Callable[[subprocess.Popen[str], Servers], str],
+    servers: Servers,
+    wait: float,
+) -> str:
+    process = start(*arguments)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(wait)
+    told = blow(process, servers) if process.poll() is None else "ended before the blow"
+    _, err = process.communicate(timeout=300)
+    if "Traceback" in err:
+        raise ChaosError(f"{told} after {wait:.1f} s: {err}")
+    return f"{told} after {wait:.1f} s, exit code {process.returncode}"
+
+
+def _without_space(arguments: tuple[object, ...], run: Path) -> str:
+    """Run a command on a full disk."""
+    ballast = run.parent / "ballast"
+    free = shutil.disk_usage(run.parent).free
+    ballast.write_bytes(bytes(max(0, free - LEFT)))
+    try:
+        done = rr7k(*arguments)
+    finally:
+        ballast.unlink()
+    if "Traceback" in done.stderr:
+        raise ChaosError(f"on a full disk: {done.stderr}")
+    return f"exit code {done.returncode}"
+
+
+def _funnel(run: Path) -> str:
+    found = levels(Run(str(run)))
+    if wrong := [level.name for level in found if level.difference]:
+        raise ChaosError(f"the funnel does not add up at {', '.join(wrong)}")
+    return ", ".join(f"{level.name} {level.kept}" for level in found)
+
+
+# --- all of it ---
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Return a folder on a small disk of its own or, where none can be mounted, any folder."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        console.print("left out: the full disk, for which a small one would have to be mounted (needs root)")
+    try:
+        yield folder
+    finally:
+        if not mounted.returncode:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def main() -> None:
+    """Run both lines and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 16), help="of the moments and blows")
+    seed = parser.parse_args().seed
+    console.print(f"seed {seed}: the same blows again with --seed {seed}")
+    with TemporaryDirectory() as name, small_disk(Path(name, "disk")) as disk:
+        folder, servers, chance = Path(name), Servers(), random.Random(seed)
+        shards = folder / "shards"
+        shards.mkdir()
+        for number in range(SHARDS):
+            write_shard(shards, number, IMAGES, MASKS)
+        console.print("undisturbed")  # runs of one name, which a release states
+        seconds = undisturbed(line(folder / "whole" / "run", shards, servers, folder / "release"))
+        wanted = (folder / "release" / "checksums.txt").read_bytes()
+        console.print("disturbed")
+        disturbed(line(disk / "run", shards, servers, disk / "release"), seconds, disk / "run", servers, chance)
+        if (disk / "release" / "checksums.txt").read_bytes() != wanted:
+            raise ChaosError("the disturbed run's release is another")
+    console.print("The release is that of the undisturbed run, byte for byte, and the funnel adds up.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ChaosError as failure:
+        console.print(f"[bold red]failed[/]: {failure}", markup=True)
+        sys.exit(1)
