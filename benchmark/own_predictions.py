@@ -95,9 +95,7 @@ def read(file: OwnFile, model: str) -> OwnPredictions:
 
 
 def _distinct(file: OwnFile, name: str) -> list[str]:
-    values = file.columns.get(name, [])
-    distinct = values.unique().to_pylist() if isinstance(values, pa.ChunkedArray) else values
-    return sorted({str(value) for value in distinct if value})
+    return sorted({str(value) for value in listed(file.columns.get(name, [])) if value})
 
 
 def _only(file: OwnFile, model: str) -> OwnFile:

@@ -51,9 +51,8 @@ def texts(values: Values) -> tuple[pa.Array, pa.Array]:
     """Return texts (large_string), and why there is none (string): NO_TEXT, OVERLONG, or null where there is one."""
     if not (isinstance(values, pa.ChunkedArray) and _is_text(values.type)):
         pairs = [_text(value) for value in listed(values)]
-        return pa.array([text for text, _ in pairs], pa.large_string()), pa.array(
-            [why for _, why in pairs], pa.string()
-        )
+        found, why = zip(*pairs, strict=True) if pairs else ((), ())
+        return pa.array(found, pa.large_string()), pa.array(why, pa.string())
     texts = values.cast(pa.large_string()).combine_chunks()
     endless = pc.greater(pc.utf8_length(texts), _LONGEST)
     problems = pc.if_else(pc.is_null(texts), NO_TEXT, pc.if_else(endless, OVERLONG, pa.scalar(None, pa.string())))

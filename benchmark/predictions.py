@@ -130,7 +130,13 @@ def _theirs(path: Path, digest: str, records: Sequence[Record], form: str, model
     keys = ("instance_id",) if form == "dam" else ("image", "place")
     if form == "dam":
         columns["instance_id"] = integers(path, columns["number"], "instance_id", columns["instance_id"])
-    table = pa.table(columns, schema=REGIONS)
+    try:
+        table = pa.table(columns, schema=REGIONS)
+    except UnicodeEncodeError as error:
+        broken = error.object[error.start]
+        item = next(region for region in regions if broken in f"{region.image}{region.truth}")
+        where = f"item {item.number}: half a character ({broken!a}) in the name of an image or of a category"
+        raise UserError(f"{path}: {where}; was the text cut between two?") from error
     return Predictions(path, form, model, "", digest, table, keys, len(found) - len(regions))
 
 

@@ -198,6 +198,11 @@ def test_text_of_a_parquet_file_that_is_not_utf_8(tmp_path: Path) -> None:
         read(write(tmp_path / "p.parquet", pa.table({"instance_id": [10], "text": broken})))
 
 
+def test_a_model_that_is_no_text_is_called_as_it_is_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.parquet", pa.table({"instance_id": [10], "text": ["dog"], "model": [["a", "b"]]}))
+    assert read(path).model == "['a', 'b']"
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"p\.csv: cannot be read \(No such file"):
         read(tmp_path / "p.csv")
@@ -319,6 +324,23 @@ def test_pam(tmp_path: Path) -> None:
     del record["annotations"][0]["pred"]  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="item 1, event 1: no pred; is this PAM's input"):
         read(write(path, [record]))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        wowseg("\ud800.jpg", ["a"], ["dog"]),
+        wowseg("1.jpg", ["a"], ["\ud800"]),
+        *vpmllm("Region 1: a", "Region 1: \ud800"),
+    ],
+    ids=["image", "name", "name of VP-MLLM"],
+)
+def test_half_a_character_where_a_name_has_to_be(tmp_path: Path, record: dict[str, Any]) -> None:
+    sound = json.loads(json.dumps(record).replace("\\ud800", "1"))
+    path = write(tmp_path / "p.json", [sound, record])
+    with pytest.raises(UserError, match=r"p\.json: item 2: half a character") as told:
+        read(path)
+    assert "\ud800" not in str(told.value)
 
 
 @pytest.mark.parametrize("form", ["wowseg", "vpmllm", "osprey", "videorefer", "pam"])

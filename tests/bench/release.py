@@ -214,13 +214,11 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
 def _memory(pid: int) -> list[float]:
     """Return the MB of a process and of each that it has started, and these, a shared page parted among its users."""
     found = []
-    try:
+    with contextlib.suppress(psutil.Error):  # it has just ended
         of_it = psutil.Process(pid)
         for process in (of_it, *of_it.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
                 found.append(process.memory_full_info().pss / 2**20)
-    except psutil.Error:  # it has just ended
-        pass
     return found
 
 
