@@ -183,9 +183,8 @@ def _by_page(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def _pages(run: Run, part: str) -> Iterator[tuple[str, str, str]]:
     """Return page_id, view and round of every page of a part, in their order."""
-    import pyarrow.parquet as pq
-
-    folder, columns = run.folder.sub("queue"), ["page_id", "view", "round"]
-    table = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem, columns=columns)
+    columns = ["page_id", "view", "round"]
+    with run.opened("queue", part) as file:
+        table = file.read(columns)
     pages = table.group_by(columns, use_threads=False).aggregate([])  # with threads their order would be lost
     return zip(*(pages[name].to_pylist() for name in columns), strict=True)

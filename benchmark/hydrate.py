@@ -61,6 +61,6 @@ def _copied(path: Path, draft: Path) -> Written:
     """Copy a data file, and return its hash."""
     target = draft / "data" / path.name
     with path.open("rb") as source, target.open("wb") as file:
-        sink = regions.HashingFile(file)
+        sink = files.HashingFile(file)
         shutil.copyfileobj(source, sink, 1 << 20)
     return Written(path.name, sink.bytes, sink.sha256, 0)

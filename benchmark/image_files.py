@@ -57,8 +57,8 @@ class _Manifest(msgspec.Struct):
 class Watcher(NamedTuple):
     """Told of the work as it goes on."""
 
-    start: Callable[[int], None]
-    """Given the bytes of all images."""
+    start: Callable[[str, int], None]
+    """Given what is read now, and the bytes of all of it."""
     advance: Callable[[int], None]
     """Given the bytes read since the last time."""
 
@@ -102,7 +102,7 @@ def write(
             name = splits.file_name("images", part, number, len(pieces))
             if name not in done:
                 jobs.append(job(folder, name, piece, mode, shards))
-    watcher.start(sum(row["shard_bytes"] for job in jobs for row in job.rows))
+    watcher.start("images", sum(row["shard_bytes"] for job in jobs for row in job.rows))
     failures: list[str] = []
     for told in session.stream(copy, jobs):
         watcher.advance(told.bytes)

@@ -292,8 +292,8 @@ def _write_images(draft: Path, pictured: ByImage) -> None:
     for path in samples.files("images"):
         if path.name in done:
             continue
-        source = pq.ParquetFile(path)
-        with FileWriter(draft / "data" / path.name, "images", images=samples.has_images) as writer:
+        draft_file = draft / "data" / path.name
+        with regions.opened(path) as source, FileWriter(draft_file, "images", images=samples.has_images) as writer:
             for number in range(source.num_row_groups):
                 table = source.read_row_group(number)
                 table = table.filter(pc.is_in(table["image_id"], wanted))

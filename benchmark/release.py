@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,11 +71,14 @@ def release(
 ) -> statistics.Stats:
     """Release `runs` as the folder `out`; `session` opens a Ray session (a context manager).
 
-    Images keep the splits that they have in the release `earlier` (benchmark/previous.py). Raises `UsageError` when
-    `out` exists or the options are wrong, `UserError` for what cannot be released yet or cannot be read, `BusyError`
-    while another process makes the same folder.
+    All files of the runs are verified first: what is released cannot be taken back. Images keep the splits that they
+    have in the release `earlier` (benchmark/previous.py). Raises `UsageError` when `out` exists or the options are
+    wrong, `UserError` for what cannot be released yet or cannot be read, `BusyError` while another process makes the
+    same folder.
     """
     _check(runs, options)
+    for run in runs:
+        run.verify(partial(watcher.start, f"checking {selection.name_of(run)}"), watcher.advance)
     before = previous.load(earlier, options.version) if earlier else Previous()
     with drafts.made(out) as (draft, lock), session() as connected:
         lock.works_through(connected.name)

@@ -22,14 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmark import pictures
 from pipeline import files
 from pipeline.errors import UsageError
 from pipeline.images import Box, Photograph
-from pipeline.regions import RegionSamples
+from pipeline.regions import RegionSamples, opened
 
 VERSION = 1
 """Raised when pictures come to look otherwise."""
@@ -126,9 +125,9 @@ def _jobs(samples: RegionSamples, wanted: Sequence[int]) -> Iterator[_Job]:
         return
     of_image = {image: list(found) for image, found in groupby(rows, key=lambda row: row["image_id"])}
     for file in samples.files("images"):
-        with pq.ParquetFile(file) as opened:
-            for group in range(opened.num_row_groups):
-                ids = opened.read_row_group(group, ["image_id"])["image_id"].to_pylist()
+        with opened(file) as source:
+            for group in range(source.num_row_groups):
+                ids = source.read_row_group(group, ["image_id"])["image_id"].to_pylist()
                 if here := [row for image in ids for row in of_image.get(image, ())]:
                     yield _Job(here, file, group)
 
@@ -158,8 +157,8 @@ def _draw(folder: Path, job: _Job) -> tuple[int, list[str]]:
 def _bytes(job: _Job) -> dict[int, bytes]:
     if job.file is None:
         return {}
-    with pq.ParquetFile(job.file) as opened:
-        found = opened.read_row_group(job.group, ["image_id", "image.bytes"])
+    with opened(job.file) as source:
+        found = source.read_row_group(job.group, ["image_id", "image.bytes"])
     wanted = pa.array({row["image_id"] for row in job.rows})
     found = found.filter(pc.is_in(found["image_id"], wanted))
     return {row["image_id"]: row["image"]["bytes"] for row in found.to_pylist() if row["image"]}

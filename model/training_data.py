@@ -28,7 +28,7 @@ from PIL import Image
 from model import label_texts
 from model.mixing import Ints
 from model.train_config import DataConfig
-from pipeline import masks
+from pipeline import masks, regions
 from pipeline.errors import UserError
 from pipeline.regions import RegionSamples, Table
 
@@ -192,7 +192,8 @@ def _refuse_test(name: str, samples: RegionSamples, chosen: str | None) -> None:
     kinds: tuple[Table, ...] = ("instances", "images")
     for kind in kinds:
         for path in samples.files(kind):
-            split = pq.read_table(path, columns=["split"])["split"]
+            with regions.opened(path) as file:
+                split = file.read(["split"])["split"]
             if count := pc.sum(pc.equal(split, _TEST)).as_py():
                 raise UserError(
                     f"{path}: {count:,} of {len(split):,} rows are of the split {_TEST}, which nothing may learn "
@@ -314,12 +315,12 @@ def _places(samples: RegionSamples) -> pa.Table:
 
 
 def _groups(path: Path, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-    opened = pq.ParquetFile(path)
-    for group in range(opened.num_row_groups):
-        found = opened.read_row_group(group, columns=columns)
-        for name, values in (("file", file), ("group", group)):
-            found = found.append_column(name, pa.array(np.full(len(found), values, np.int32)))
-        yield found.append_column("row", pa.array(np.arange(len(found), dtype=np.int32))).replace_schema_metadata()
+    with regions.opened(path) as opened:
+        for group in range(opened.num_row_groups):
+            found = opened.read_row_group(group, columns=columns)
+            for name, values in (("file", file), ("group", group)):
+                found = found.append_column(name, pa.array(np.full(len(found), values, np.int32)))
+            yield found.append_column("row", pa.array(np.arange(len(found), dtype=np.int32))).replace_schema_metadata()
 
 
 def _coco_id(file_name: str) -> int | None:

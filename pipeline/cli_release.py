@@ -173,15 +173,12 @@ def _release(
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """Show how much of the images has been read."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
+    """Show how much of the run and of the images has been read."""
     from benchmark.image_files import Watcher
+    from pipeline.progress import meter
 
-    columns = (TextColumn("images"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield Watcher(lambda size: bar.update(task, total=size, visible=True), lambda size: bar.advance(task, size))
+    with meter(err) as bar:
+        yield Watcher(lambda title, size: bar.start(title, size / 1e6), lambda size: bar.advance(size / 1e6, {}))
 
 
 def _report(made: Any, folder: Path) -> None:

@@ -103,6 +103,41 @@ def sha256(*chunks: bytes) -> str:
     return digest.hexdigest()
 
 
+class HashingFile:
+    """A file for writing whose SHA-256 is known once the last byte is written, without reading it again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Append bytes, or anything with a buffer."""
+        view = memoryview(data)
+        self._digest.update(view)
+        self._file.write(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self.bytes
+
+    def flush(self) -> None:
+        """Hand what is buffered to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leave the file to its owner, who opened it."""
+        self.closed = True
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that was written, hexadecimal."""
+        return self._digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder on a local disk or an object store. It need not exist before the first write."""

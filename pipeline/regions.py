@@ -10,22 +10,24 @@ the statistics in the footer; `images` likewise by image id. No Ray and no torch
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipeline import files, parquet
 from pipeline.errors import UserError
 from pipeline.labels import normalise
+from pipeline.parquet import StoredTable
 
 VERSION = 1
 """Version of the schemas below, written into every file; raised when a column changes."""
@@ -161,41 +163,6 @@ class Written(msgspec.Struct, frozen=True):
     rows: int
 
 
-class HashingFile:
-    """A file for writing whose SHA-256 is known once the last byte is written, without reading it again."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.bytes = 0
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        """Append bytes, or anything with a buffer."""
-        view = memoryview(data)
-        self._digest.update(view)
-        self._file.write(view)
-        self.bytes += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self.bytes
-
-    def flush(self) -> None:
-        """Hand what is buffered to the system."""
-        self._file.flush()
-
-    def close(self) -> None:
-        """Leave the file to its owner, who opened it."""
-        self.closed = True
-
-    @property
-    def sha256(self) -> str:
-        """The hash of all that was written, hexadecimal."""
-        return self._digest.hexdigest()
-
-
 class FileWriter:
     """Writes one file of a table, as a context manager; it has its name only once it is whole and on the disk."""
 
@@ -209,10 +176,10 @@ class FileWriter:
     def __enter__(self) -> Self:
         self._draft.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._draft.open("wb")
-        self._sink = HashingFile(self._file)
+        self._sink = files.HashingFile(self._file)
         leaves = [name for name in _STATISTICS if name in self._schema.names]
         texts = [field.name for field in self._schema if pa.types.is_string(field.type) and field.name != "sha256"]
-        self._writer = pq.ParquetWriter(
+        self._writer = parquet.writer(
             pa.PythonFile(self._sink, mode="w"),
             self._schema,
             compression={"image.bytes": "none"} | dict.fromkeys(_leaves(self._schema), "zstd"),
@@ -325,18 +292,31 @@ class RegionSamples:
         """Whether the image files' bytes are here, or only where they lie."""
         return "image" in self.dataset("images").schema.names
 
-    def dataset(self, name: Table) -> pads.Dataset:
-        """Return a table as a lazy pyarrow dataset. Raises `UserError` for files that are not of this format."""
-        try:
-            found = pads.dataset(self.files(name), format="parquet")
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{self.folder}: cannot read {name}: {error}") from error
+    def dataset(self, name: Table) -> StoredTable:
+        """Return a table, read lazily. Raises `UserError` for files that are damaged or not of this format."""
+        found = parquet.opened(_stored(self.files(name)))
         _check_schema(found.schema, name, self.folder)
         return found
 
     def read(self, name: Table, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """Return rows of a table; only row groups whose statistics allow `where` are read. Raises `UserError`."""
         return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=where)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open one file of a table. Raises `UserError`, in the block as well, when it is missing or damaged."""
+    files = _stored([path])
+    with files.opened(files.paths[0]) as file:
+        yield file
+
+
+def _stored(paths: Sequence[Path]) -> parquet.Files:
+    return parquet.Files([str(path) for path in paths], pafs.LocalFileSystem(), _remedy)
+
+
+def _remedy(_: str) -> str:
+    return "get or make this data set again."
 
 
 def _check_schema(found: pa.Schema, name: Table, folder: Path) -> None:

@@ -12,9 +12,10 @@ and sweeps them away. There is no other state.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,16 +25,17 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from pipeline import locks, tables
+from pipeline import locks, parquet, tables
 from pipeline.errors import BusyError, UserError
-from pipeline.files import Folder, absolute
+from pipeline.files import Folder, HashingFile, absolute, join
+from pipeline.parquet import StoredTable
 
 T = TypeVar("T")
 
 _READERS = 16  # threads for small files: on an object store each costs a round trip
+_CHUNK = 1 << 20  # bytes
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Table name to part file name."""
     rows: dict[str, int]
     """Table name to rows in the part."""
+    sha256: dict[str, str] = {}
+    """Table name to the part's hash, hexadecimal; a part of an older rr7k has none."""
     counts: dict[str, int]
     """Funnel counts, as in `images.kept` or `masks.dropped.tiny`."""
     facts: dict[str, Any]
@@ -70,7 +74,8 @@ class PartWriter:
         self.rows = 0
         self._table = name
         labels = [f.name for f in tables.SCHEMAS[name] if pa.types.is_dictionary(f.type)]
-        self._writer = pq.ParquetWriter(sink, tables.stamped(name), compression="zstd", use_dictionary=labels)
+        self._sink = HashingFile(sink)
+        self._writer = parquet.writer(pa.PythonFile(self._sink, "w"), tables.stamped(name), use_dictionary=labels)
 
     def write(self, table: pa.Table) -> None:
         """Append rows as one row group. Raises `pa.ArrowInvalid` when the columns are not the table's."""
@@ -81,6 +86,11 @@ class PartWriter:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the closed file, hexadecimal."""
+        return self._sink.sha256
 
 
 class Run:
@@ -139,6 +149,7 @@ class Run:
             facts=facts,
             parts={table: writer.file_name for table, writer in parts.items()},
             rows={table: writer.rows for table, writer in parts.items()},
+            sha256={table: writer.sha256 for table, writer in parts.items()},
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             made_by=version(),
         )
@@ -160,17 +171,18 @@ class Run:
             kept = None if values is None else self._without(table, record.parts[table], column, values)
             if kept is not None and kept.num_rows == record.rows[table]:
                 continue
-            parts = {name: file for name, file in record.parts.items() if name != table}
-            rows = {name: count for name, count in record.rows.items() if name != table}
+            parts, rows, hashes = ({**known} for known in (record.parts, record.rows, record.sha256))
+            for known in (parts, rows, hashes):
+                known.pop(table, None)
             if kept is not None and kept.num_rows:
                 with self.part(step, table, record.key) as part:
                     part.write(kept)
-                parts[table], rows[table] = part.file_name, part.rows
-            self._record(step, msgspec.structs.replace(record, parts=parts, rows=rows))
+                parts[table], rows[table], hashes[table] = part.file_name, part.rows, part.sha256
+            self._record(step, msgspec.structs.replace(record, parts=parts, rows=rows, sha256=hashes))
 
     def _without(self, table: str, part: str, column: str, values: pa.Array) -> pa.Table:
-        folder = self.folder.sub(table)
-        rows = pq.read_table(f"{folder.path}/{part}", filesystem=folder.filesystem)
+        with self.opened(table, part) as file:
+            rows = file.read()
         return rows.filter(pc.invert(pc.is_in(rows[column], values)))
 
     def sweep(self, step: str, table_names: list[str]) -> None:
@@ -226,21 +238,66 @@ class Run:
         records = [r for name in ([step] if step else self.steps()) for r in self.commits(name).values()]
         return sorted(r.parts[table] for r in records if table in r.parts)
 
-    def dataset(self, table: str, step: str | None = None) -> pads.Dataset:
-        """Return `table` as a lazy dataset over its committed parts (of `step`, or of all), empty if there are none.
+    def dataset(self, table: str, step: str | None = None) -> StoredTable:
+        """Return `table`, read lazily from its committed parts (of `step`, or of all), empty if there are none.
 
-        Raises `UserError` when a part is missing, damaged or of another schema version.
+        Raises `UserError`, while reading as well, when a part is missing, damaged or of another schema version.
         """
-        folder = self.folder.sub(table)
-        paths = [f"{folder.path}/{name}" for name in self.parts(table, step)]
-        if not paths:
-            return pads.dataset(tables.SCHEMAS[table].empty_table())
+        names = self.parts(table, step)
+        if not names:
+            return parquet.empty(tables.SCHEMAS[table])
+        stored = parquet.opened(self._files(table, names))
+        tables.check(stored.schema, table, self.folder.sub(table).uri)
+        return stored.read_as(tables.SCHEMAS[table])
+
+    @contextmanager
+    def opened(self, table: str, part: str) -> Iterator[pq.ParquetFile]:
+        """Open one part. Raises `UserError`, in the block as well, when it is missing or damaged."""
+        files = self._files(table, [part])
+        with files.opened(files.paths[0]) as file:
+            yield file
+
+    def verify(self, start: Callable[[int], None], advance: Callable[[int], None]) -> None:
+        """Compare every part that counts with the hash recorded when it was written; parts of an older rr7k have none.
+
+        `start` is given the bytes of all, `advance` those of each that is done. Raises `UserError` for the first that
+        is missing or not as it was written.
+        """
+        hashes = {
+            f"{self.folder.sub(table).path}/{record.parts[table]}": sha256
+            for step in self.steps()
+            for record in self.commits(step).values()
+            for table, sha256 in record.sha256.items()
+        }
+        sizes = [info.size or 0 for info in self.folder.filesystem.get_file_info(list(hashes))]
+        start(sum(sizes))
+        with ThreadPoolExecutor(_READERS) as pool:
+            for (path, wanted), size, found in zip(hashes.items(), sizes, pool.map(self._sha256, hashes), strict=True):
+                if found != wanted:
+                    raise UserError(
+                        f"{path}: {'missing' if not found else 'not as it was written'}; {self._remedy(path)}"
+                    )
+                advance(size)
+
+    def _sha256(self, path: str) -> str:
+        """Hash a file, in memory bounded by a chunk; empty if there is none."""
+        digest = hashlib.sha256()
         try:
-            dataset = pads.dataset(paths, filesystem=folder.filesystem, format="parquet")
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{folder.uri}: cannot read table {table} ({error}).") from error
-        tables.check(dataset.schema, table, folder.uri)
-        return dataset.replace_schema(tables.SCHEMAS[table])
+            with self.folder.filesystem.open_input_stream(path) as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        except FileNotFoundError:
+            return ""
+        return digest.hexdigest()
+
+    def _files(self, table: str, names: Sequence[str]) -> parquet.Files:
+        folder = self.folder.sub(table)
+        return parquet.Files([f"{folder.path}/{name}" for name in names], folder.filesystem, self._remedy)
+
+    def _remedy(self, part: str) -> str:
+        step, _, rest = part.rpartition("/")[2].removesuffix(".parquet").partition(".")
+        record = join(self.folder.uri, "commits", step, f"{rest.rpartition('-')[0]}.json")
+        return f"delete {record}; that piece is then done again."
 
     def rows_on_disk(self, table: str) -> int:
         """Count the rows of a table by the footers of its parts, not by what was recorded of them."""

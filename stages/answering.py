@@ -25,7 +25,7 @@ from PIL import Image as Pillow
 from pipeline import files, images
 from pipeline.errors import UsageError, UserError
 from pipeline.images import Photograph, Size
-from pipeline.regions import RegionSamples
+from pipeline.regions import RegionSamples, opened
 from pipeline.run import Run
 from stages import naming, region_prompts, todo
 from stages.engines.base import EngineConfig
@@ -177,7 +177,7 @@ def _images(benchmark: Benchmark) -> tuple[list[_Image], dict[int, str]]:
     regions = _regions(benchmark)
     found, hashes = [], {}
     for path in samples.files("images"):
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group, columns=["image_id", "width", "height", "sha256"]).to_pylist()
                 for row in rows:
@@ -282,7 +282,7 @@ class _Renderer:
 
     def _rows(self, piece: dict[str, Any]) -> Iterator[dict[str, Any]]:
         asked = {image["image_id"]: image for image in piece["images"]}
-        with pq.ParquetFile(Path(self.folder, piece["file"])) as file:
+        with opened(Path(self.folder, piece["file"])) as file:
             table = file.read_row_group(piece["row_group"], columns=["image_id", "image"])
         for number, held in zip(table["image_id"].to_pylist(), table["image"], strict=True):
             if number in asked:

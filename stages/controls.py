@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import masks
 from pipeline.run import Run
@@ -128,9 +127,8 @@ class Siblings:
 def _images(run: Run, wanted: npt.NDArray[np.int64]) -> Iterator[list[dict[str, Any]]]:
     """Yield the masks of each image that has a mask of `wanted`."""
     ids = pa.array(wanted)
-    folder = run.folder.sub("masks")
     for part in run.parts("masks"):
-        with pq.ParquetFile(f"{folder.path}/{part}", filesystem=folder.filesystem) as file:
+        with run.opened("masks", part) as file:
             for group in range(file.num_row_groups):
                 here = file.read_row_group(group, columns=["mask_id", "image_id"])
                 images = here.filter(pc.is_in(here["mask_id"], ids))["image_id"]

@@ -18,8 +18,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import files, gallery, images, tables
@@ -91,8 +89,8 @@ class Job(NamedTuple):
     """The pictures of one row group of a part of `masks`."""
 
     folder: str
-    masks: str
-    """URI of the folder of the table `masks`."""
+    run: str
+    """URI of the run."""
     shards: dict[str, Shard]
     piece: Piece
     wanted: dict[int, list[Wanted]]
@@ -206,17 +204,14 @@ def _jobs(run: Run, place: Path, absent: dict[int, list[Wanted]]) -> list[Job]:
     if not absent:
         return []
     masks = todo.fingerprints(run, LOOKS["page"])
-    known, uri = shards(run), run.folder.sub("masks").uri
+    known, uri = shards(run), run.folder.uri
     pieces = todo.every_piece(masks, np.isin(masks.ids, np.fromiter(absent, np.int64, len(absent))))
     return [Job(str(place), uri, known, piece, {i: absent[i] for i in piece.mask_ids}) for piece in pieces]
 
 
 def _drawn(job: Job) -> Iterator[Progress]:
     """Make the pictures of a job."""
-    filesystem, path = files.resolve(files.join(job.masks, job.piece.part))
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
-        table = file.read_row_group(job.piece.row_group, columns=[*_COLUMNS, *_BOX])
-    table = table.filter(pc.is_in(table["mask_id"], pa.array(job.piece.mask_ids, pa.int64())))
+    table = job.piece.table(Run(job.run), [*_COLUMNS, *_BOX])
     for _, group in groupby(table.to_pylist(), key=lambda row: row["image_id"]):
         yield _image(job, list(group))
 

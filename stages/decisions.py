@@ -275,7 +275,7 @@ def _strongest(given: _Votes) -> tuple[Ints, Ints]:
 
 def _for_people(run: Run, pairs: pa.Table) -> Bools:
     """Return which pairs stage 2 kept, or the queue shows to be decided."""
-    kept = run.dataset("verdicts", verdicts.STEP).to_table(["mask_id", "category"], filter=pc.field("kept"))
+    kept = run.dataset("verdicts", verdicts.STEP).to_table(columns=["mask_id", "category"], filter=pc.field("kept"))
     shown = run.dataset(QUEUE, QUEUE).to_table(columns=["mask_id", "category", "round", "gold"])
     deciding = pc.is_in(shown["round"].cast(pa.string()), pa.array([SCREENING, CONFLICT]))
     shown = shown.filter(pc.and_(deciding, shown["gold"].is_null())).select(["mask_id", "category"])

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from pipeline import files, images, masks
+from pipeline import images, masks
 from pipeline.config import Section
 from pipeline.run import Run
 from pipeline.shards import MissingBytesError, Shard
@@ -202,7 +201,7 @@ def _answers(
     jobs = ray.data.from_arrow([pa.Table.from_pylist(few) for few in together])
     grounded = jobs.map_batches(
         Grounder,
-        fn_constructor_args=(config, run.folder.sub("masks").uri, shards(run)),
+        fn_constructor_args=(config, run.folder.uri, shards(run)),
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=config.replicas),
@@ -214,13 +213,10 @@ def _answers(
 
 def _jobs(run: Run, pieces: Sequence[Piece], wanted: dict[int, dict[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield one job per image: its masks, where they are, what to look for."""
-    folder = run.folder.sub("masks")
     for piece in pieces:
-        with pq.ParquetFile(f"{folder.path}/{piece.part}", filesystem=folder.filesystem) as file:
-            table = file.read_row_group(piece.row_group, columns=["mask_id", "image_id"])
-        chosen = np.isin(table["mask_id"].to_numpy(), piece.mask_ids)
+        table = piece.table(run, ["mask_id", "image_id"])
         by_image: dict[int, list[int]] = {}
-        ids = [table[name].to_numpy()[chosen].tolist() for name in ("mask_id", "image_id")]
+        ids = [table[name].to_pylist() for name in ("mask_id", "image_id")]
         for mask_id, image_id in zip(*ids, strict=True):
             by_image.setdefault(image_id, []).append(mask_id)
         for image_id, mask_ids in by_image.items():
@@ -254,12 +250,12 @@ def second_names(
 class Grounder:
     """Both models in one actor: images in, second names out."""
 
-    def __init__(self, config: GroundConfig, masks_uri: str, known: dict[str, Shard]) -> None:
+    def __init__(self, config: GroundConfig, run: str, known: dict[str, Shard]) -> None:
         from pipeline.detectors import GroundingDino
         from pipeline.segmenters import open_segmenter
 
         device = "cuda" if config.gpus else "cpu"
-        self._config, self._masks, self._shards = config, masks_uri, known
+        self._config, self._run, self._shards = config, Run(run), known
         self._detector = GroundingDino(_source(config.detector, config), device)
         self._segmenter = open_segmenter(_source(config.segmenter, config), device)
         self._row_group = lru_cache(maxsize=1)(self._read_row_group)
@@ -289,8 +285,7 @@ class Grounder:
         return {**about, **found, "seconds": time.perf_counter() - began}
 
     def _read_row_group(self, part: str, row_group: int) -> dict[int, dict[str, Any]]:
-        filesystem, path = files.resolve(files.join(self._masks, part))
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
+        with self._run.opened("masks", part) as file:
             columns = ["mask_id", "image_id", "shard", "jpg_offset", "jpg_bytes", "width", "height", "rle_counts"]
             return {row["mask_id"]: row for row in file.read_row_group(row_group, columns=columns).to_pylist()}
 

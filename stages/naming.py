@@ -172,7 +172,7 @@ def answers(
 ) -> Iterator[pa.Table]:
     """Yield tables of `ANSWERS` about the masks of `pieces`; the rest as in `asked`."""
     question = region_prompts.question("name", config)
-    render = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, question, engine)
+    render = Renderer(run.folder.uri, shards(run), config.shown, question, engine)
     yield from asked(pieces, render.__call__, config, engine, say)
 
 

@@ -72,7 +72,7 @@ def build(
         with session() as ray_session:
             lock.works_through(ray_session.name)
             watcher.start(sum(len(piece.mask_ids) for piece in plan.pieces))
-            render = Renderer(run.folder.sub("masks").uri, shards(run), shown, question, engine)
+            render = Renderer(run.folder.uri, shards(run), shown, question, engine)
             test = preflight.of_names(question, shown, engine)
             asked = asking.stream(plan.pieces, test.prompts, render.__call__, engine, _DECODING)
             record(test.passed_on(asked, config.preflight, watcher.say), run, plan, asker, watcher, Bounds())

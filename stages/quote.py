@@ -8,9 +8,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.images import Size
 from pipeline.run import Run
@@ -135,10 +132,7 @@ _COLUMNS = ("mask_id", "image_id", "width", "height", "bbox_x", "bbox_y", "bbox_
 
 
 def _images(run: Run, piece: Piece) -> Iterator[tuple[Size, list[region_prompts.BoundingBox]]]:
-    folder = run.folder.sub("masks")
-    with pq.ParquetFile(f"{folder.path}/{piece.part}", filesystem=folder.filesystem) as file:
-        table = file.read_row_group(piece.row_group, columns=list(_COLUMNS))
-    table = table.filter(pc.is_in(table["mask_id"], pa.array(piece.mask_ids, pa.int64())))
+    table = piece.table(run, _COLUMNS)
     times = Counter(piece.mask_ids)
     rows = zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)
     for _, group in groupby(rows, key=lambda row: row[1]):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import files, images
+from pipeline import images
+from pipeline.run import Run
 from pipeline.shards import MissingBytesError, Range, Shard, open_shard
 from stages import region_prompts
 from stages.engines.base import PROMPTS, EngineConfig, part
@@ -31,13 +31,19 @@ class Piece(NamedTuple):
     row_group: int
     mask_ids: list[int]
 
+    def table(self, run: Run, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows of these masks. Raises `UserError` when the part is damaged."""
+        with run.opened("masks", self.part) as file:
+            table = file.read_row_group(self.row_group, columns=columns and list(columns))
+        return table.filter(pc.is_in(table["mask_id"], pa.array(self.mask_ids, pa.int64())))
+
 
 @dataclass(frozen=True)
 class Renderer:
     """Makes prompts out of pieces; sent to every node."""
 
-    masks: str
-    """URI of the folder of the table `masks`."""
+    run: str
+    """URI of the run."""
     shards: dict[str, Shard]
     prompt: RegionPrompt
     question: str
@@ -49,11 +55,7 @@ class Renderer:
 
     def rows(self, piece: Piece) -> Iterator[dict[str, Any]]:
         """Yield a row for every prompt about the masks of `piece`."""
-        filesystem, path = files.resolve(files.join(self.masks, piece.part))
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
-            table = file.read_row_group(piece.row_group)
-        table = table.filter(pc.is_in(table["mask_id"], pa.array(piece.mask_ids, pa.int64())))
-        for _, group in groupby(table.to_pylist(), key=lambda row: row["image_id"]):
+        for _, group in groupby(piece.table(Run(self.run)).to_pylist(), key=lambda row: row["image_id"]):
             yield from self._image(list(group))
 
     def _image(self, group: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pyarrow.dataset as pads
 
 from pipeline import gallery, images
 from pipeline.gallery import Picture
+from pipeline.parquet import StoredTable
 from pipeline.run import Run
 from pipeline.shards import MissingBytesError, Shard
 from stages import region_prompts
@@ -88,10 +89,10 @@ def pictures(run: Run, mask_ids: list[int]) -> dict[int, Picture | str]:
     return drawn
 
 
-def rows(dataset: pads.Dataset, columns: Sequence[str], mask_ids: list[int]) -> list[dict[str, Any]]:
+def rows(stored: StoredTable, columns: Sequence[str], mask_ids: list[int]) -> list[dict[str, Any]]:
     """Return the rows about these masks."""
     wanted = pads.field("mask_id").isin(pa.array(mask_ids, pa.int64()))
-    table = dataset.to_table(columns=list(columns), filter=wanted, batch_readahead=1, fragment_readahead=1)
+    table = stored.to_table(columns=list(columns), filter=wanted, batch_readahead=1, fragment_readahead=1)
     return list(table.to_pylist())
 
 

@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import files, tables
 from pipeline.run import PartWriter, Run
@@ -201,8 +200,8 @@ class ShardUnavailableError(Exception):
 
 
 def _sampled(run: Run, job: ReadJob) -> list[IndexedImage]:
-    folder = run.folder.sub("images")
-    table = pq.read_table(f"{folder.path}/{job.images_part}", filesystem=folder.filesystem)
+    with run.opened("images", job.images_part) as file:
+        table = file.read()
     if not table.num_rows:
         return []
     hashes = stable_hash(table["image_id"].to_numpy(), job.seed)

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import files
 from pipeline.errors import UsageError, UserError
@@ -93,9 +92,8 @@ def fingerprints(run: Run, made: msgspec.Struct, salts: Salts | None = None) -> 
     seed = int(files.sha256(msgspec.json.encode(made))[:15], 16)
     ids, image_ids, prints, place = [], [], [], []
     places: list[tuple[str, int]] = []
-    folder = run.folder.sub("masks")
     for part in run.parts("masks"):
-        with pq.ParquetFile(f"{folder.path}/{part}", filesystem=folder.filesystem) as file:
+        with run.opened("masks", part) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=list(_HASHED))
                 ids.append(table["mask_id"].to_numpy())

@@ -227,7 +227,7 @@ def _answers(
     controls = {id_ for id_, request in planned.requests.items() if request.role == requests.CONTROL}
     watch = ControlWatch(controls, _false_yeses(run), config.preflight, say)
     text = questions.template(config)
-    masks = Renderer(run.folder.sub("masks").uri, shards(run), config.shown, text, engine)
+    masks = Renderer(run.folder.uri, shards(run), config.shown, text, engine)
     test = preflight(config, engine)
     asked = [_questions(piece, planned) for piece in pieces]
     render = QuestionRenderer(masks, config.article)

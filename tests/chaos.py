@@ -3,10 +3,10 @@
 Real: the command line, Ray, Parquet, servers on loopback that speak OpenAI's protocol. Simulated: the shards (noise),
 what the servers answer, and the screening. One line of commands, from shards to a release, runs undisturbed; a second
 run gets, in every step, some of these: the driver killed, a worker of Ray killed, an interrupt, the engine's server
-gone for a while, the disk full.
+gone for a while, the disk full. Then bytes of its tables are turned over and, for a third run, bytes of the shards.
 
 It must come out: after each blow the funnel adds up, nothing ends in a traceback, and the release is that of the
-undisturbed run, byte for byte.
+undisturbed run, byte for byte; a release of damaged tables is refused, and doing as the message says mends them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,8 @@ from stages.funnel import levels
 SHARDS, IMAGES, MASKS = 2, 6, 24
 NAMES = ("dog", "dog", "dog", "cat", "cat", "tree", "boat", "cup", "lamp", "horse", "kite", "spoon", "chair", "fence")
 AWAY = 1.5  # seconds that a server is gone
+TURNED = ("masks", "names", "pairs", "checks", "verdicts")
+ADVICE = re.compile(r"delete (\S+);")
 DISK = 256 << 20  # bytes of the disk that gets full
 LEFT = 64 << 10  # bytes that are left on it
 MADE = "A release is never changed"  # said of one that is whole already
@@ -207,6 +210,47 @@ def _funnel(run: Path) -> str:
     return ", ".join(f"{level.name} {level.kept}" for level in found)
 
 
+# --- turned bytes ---
+
+
+def turn(path: Path, chance: random.Random) -> str:
+    """Turn one byte of a file over; return which."""
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+    return f"byte {place:,} of {len(content):,} of {path.name} turned"
+
+
+def mended(steps: list[Step], run: Path, chance: random.Random) -> None:
+    """Damage tables, have the release refused, do what it says, and run the line again."""
+    for table in TURNED:
+        console.print(f"  {turn(chance.choice(sorted((run / table).glob('*.parquet'))), chance)}")
+    release = steps[-1].arguments
+    while (done := rr7k(*release)).returncode and (advice := ADVICE.search(done.stderr)):
+        console.print(f"  refused: {' '.join(done.stderr.split())}")
+        Path(advice[1]).unlink()
+    if "Traceback" in done.stderr:
+        raise ChaosError(f"with damaged tables: {done.stderr}")
+    for title, arguments in steps:
+        done = rr7k(*arguments)
+        if done.returncode:
+            raise ChaosError(f"{title}, after damage, ended with {done.returncode}: {done.stderr}")
+    console.print(f"  given again: {_funnel(run)}")
+
+
+def damaged_shards(shards: Path, folder: Path, chance: random.Random) -> None:
+    """Read shards of which each has a turned byte; what cannot be used has to be said."""
+    copy = Path(shutil.copytree(shards, folder / "damaged"))
+    for path in sorted(copy.glob("*.tar")):
+        console.print(f"  {turn(path, chance)}")
+    run = folder / "of-damaged"
+    done = rr7k("stage-1", "manifest", "--run", run, "--shards", copy)
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:
+        raise ChaosError(f"on damaged shards: exit code {done.returncode}, {done.stderr}")
+    console.print(f"  exit code {done.returncode}; {_funnel(run)}")
+
+
 # --- all of it ---
 
 
@@ -243,7 +287,12 @@ def main() -> None:
         disturbed(line(disk / "run", shards, servers, disk / "release"), seconds, disk / "run", servers, chance)
         if (disk / "release" / "checksums.txt").read_bytes() != wanted:
             raise ChaosError("the disturbed run's release is another")
-    console.print("The release is that of the undisturbed run, byte for byte, and the funnel adds up.")
+        console.print("damaged")
+        mended(line(disk / "run", shards, servers, disk / "mended"), disk / "run", chance)
+        if (disk / "mended" / "checksums.txt").read_bytes() != wanted:
+            raise ChaosError("the mended run's release is another")
+        damaged_shards(shards, folder, chance)
+    console.print("All releases are that of the undisturbed run, byte for byte, and the funnels add up.")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def make(
 ) -> Stats:
     """Release in this process."""
     options = Options(**{"version": "1.0.0", "date": "2026-11-25", "images": "embed", **changes})
-    watcher = Watcher(lambda _: None, lambda _: None)
+    watcher = Watcher(lambda *_: None, lambda _: None)
     return release.release(runs if isinstance(runs, list) else [runs], out, options, session, watcher, previous)
 
 

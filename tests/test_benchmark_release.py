@@ -97,7 +97,7 @@ def test_hydrating_gives_the_bytes_of_an_embedded_release(run: Run, tmp_path: Pa
 
 
 def hydrated(source: Path, made_from: Path, out: Path) -> None:
-    watcher = Watcher(lambda _: None, lambda _: None)
+    watcher = Watcher(lambda *_: None, lambda _: None)
     hydrate.hydrate(source, [str(made_from)], out, Sessions().open, watcher)
 
 

@@ -29,7 +29,7 @@ SHARED = RegionPrompt(layout="shared+crop")
 
 def renderer(run: Run, *shards: Path, prompt: RegionPrompt = SHARED, engine: EngineConfig = QWEN) -> Renderer:
     known = {shard.name: shard for shard in find_shards(str(path) for path in shards)}
-    return Renderer(run.folder.sub("masks").uri, known, prompt, "What?", engine)
+    return Renderer(run.folder.uri, known, prompt, "What?", engine)
 
 
 def pieces(run: Run, mask_ids: Sequence[int] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ their names, beside it. The exit code is 1 when a bench broke, and 0 when goals 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -117,6 +118,10 @@ def run_all(benches: Sequence[Bench], file: Path) -> int:
 def chosen(names: Sequence[str]) -> tuple[list[Bench], Path]:
     """Return the benches of these names, or all, and where their figures go; exit where there is no such bench."""
     known = {bench.name: bench for bench in BENCHES}
+    described = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__, formatter_class=described)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, where none is given: {', '.join(known)}")
+    names = parser.parse_args(names).names
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"There is no bench {', '.join(unknown)}; there are: {', '.join(known)}")
     return [known[name] for name in names or known], ROOT / "runs" / f"{'-'.join(['bench', *names])}.json"

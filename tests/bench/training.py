@@ -49,8 +49,9 @@ GROWTH = Goal(10, "memory of a worker at an epoch's end, beside after a tenth of
 LABELS = ("dog", "fire truck", "bottle: cap")
 MOST, TILES = 30, 4  # masks and tiles of a sample, as in the authors' training
 IMAGES = 8  # for loading
-SMALL, EPOCH = (640, 480), 400  # px and images, COCO's size, for workers and memory
-WARM = 10  # steps that are not timed
+SMALL, EPOCH = (640, 480), 640  # px and images, COCO's size, for workers and memory
+BATCH = 32  # as the authors'
+WARM = 2  # steps that are not timed
 console = Console(width=118)
 
 
@@ -242,7 +243,7 @@ def train(folder: Path, out: Path, workers: int) -> tuple[list[float], float]:
     """Train an epoch; return the memory of the first worker before each step, MB, and seconds of all processors."""
     out.mkdir()
     config = training_folders.config(
-        {"a": folder}, epochs=1, batch=8, micro_batch=4, workers=workers, checkpoint_every=1 << 20
+        {"a": folder}, epochs=1, batch=BATCH, micro_batch=4, workers=workers, checkpoint_every=1 << 20
     )
     spawn(be_one, (workers, out, config), nprocs=workers)  # type: ignore[no-untyped-call]
     notes = [json.loads((out / f"notes-{number}.json").read_text()) for number in range(workers)]
@@ -267,7 +268,7 @@ def workers(folder: Path) -> list[Figure]:
         figures = [f"{speeds[count]:.1f}", f"{possible[count]:.1f}", f"{waited / seconds:.0%}"]
         memory = [f"{megabytes:.0f}" for megabytes in (early, middle, late)]
         table.add_row(f"{count} workers, load before {load:.1f}", *figures, *memory)
-    console.print(f"{EPOCH} images of {SMALL[0]}×{SMALL[1]} px ([bold]simulated[/]), 12 masks each, batches of 8")
+    console.print(f"{EPOCH} images of {SMALL[0]}×{SMALL[1]} px ([bold]simulated[/]), 12 masks each, batches of {BATCH}")
     console.print(table)
     faster = WORKERS.reached(speeds[2] / speeds[1]), POSSIBLE.reached(possible[2] / possible[1])
     found = [*faster, GROWTH.reached(growth)]
