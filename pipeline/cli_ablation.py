@@ -60,6 +60,7 @@ def _paper() -> Paper:
 
 
 def _tell_plan(known: Plan, name: FormName, folder: Path) -> None:
+    import msgspec
     from rich.table import Table
 
     from model.ablation import cells, plan
@@ -69,7 +70,7 @@ def _tell_plan(known: Plan, name: FormName, folder: Path) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("trainings", f"{len(every)}, of which {len(done)} are done already")
     table.add_row("steps, scenes a step", f"{form.steps:,}, {known.learning.batch}")
-    table.add_row("seeds", f"{form.seeds}; of settings that learn from single masks {form.single_seeds}")
+    table.add_row("seeds", ", ".join(f"{way} {count}" for way, count in msgspec.structs.asdict(form.seeds).items()))
     table.add_row("scenes of the test", f"{form.scenes:,}")
     for what, spread in known.pilot(name).spreads()._asdict().items():
         least = plan.resolved(spread, form.seeds_of(what))

@@ -9,7 +9,7 @@ import numpy as np
 from model.ablation import cells, evaluation
 from model.ablation.cells import Cell, Result
 from model.ablation.evaluation import Scored
-from model.ablation.plan import Form, Learning, Pilot, Plan
+from model.ablation.plan import Form, Learning, Pilot, Plan, Seeds
 from model.ablation.report import Paper
 from model.ablation.settings import ROWS, SHOWN
 from model.ablation.training import Course
@@ -19,9 +19,9 @@ PILOT = Pilot([40.0, 42.0], [40.0, 43.0], [20.0, 26.0], {"true": [40.0, 42.0], "
 MASKS = 5  # of every scene
 
 
-def plan(seeds: int = 3, single_seeds: int = 3) -> Plan:
-    form = Form(20, seeds, single_seeds, 40)
-    return Plan(LEARNING, form, Form(20, 1, 1, 40), PILOT, PILOT, [])
+def plan(branches: int = 3, packed: int = 3, single: int = 3) -> Plan:
+    form = Form(20, Seeds(branches, packed, single), 40)
+    return Plan(LEARNING, form, Form(20, Seeds(1, 1, 1), 40), PILOT, PILOT, [])
 
 
 def paper() -> Paper:

@@ -149,12 +149,12 @@ def test_values_and_intervals_of_made_up_results() -> None:
     assert not any(one.of_pilot for one in found.spreads)
 
 
-def test_single_masks_may_have_more_seeds() -> None:
-    known = made_up.plan(2, 5)
+def test_each_way_has_its_own_number_of_seeds() -> None:
+    known = made_up.plan(2, 4, 5)
     done = made_up.results(known.full, {"sm": 0.3}, 0.005)
-    assert len(done) == 9 * 2 + 3 * 5
+    assert len(done) == 5 * 2 + 4 * 4 + 3 * 5
     found = report.build(known, "full", "abc", done, made_up.paper())
-    assert [(one.seeds, one.freedom) for one in found.spreads] == [(2, 5), (2, 4), (5, 12), (2, 4)]
+    assert [(one.seeds, one.freedom) for one in found.spreads] == [(2, 5), (4, 12), (5, 12), (2, 4)]
     assert verdicts(found, 4)["many masks (MM)", "single masks (SM)"] == "reproduced"
 
 

@@ -19,7 +19,7 @@ from wowseg_models import one_thread  # noqa: F401 (a fixture)
 from model import attention
 from model.ablation import cells, plan, run, scenes, training, world
 from model.ablation.cells import Cell
-from model.ablation.plan import Form, Learning
+from model.ablation.plan import Form, Learning, Seeds
 from model.ablation.settings import CONTRASTS, ROWS, SETTINGS, SHOWN
 from model.branches import Layout
 from model.inputs import Sample
@@ -29,7 +29,7 @@ from pipeline.errors import UserError
 from pipeline.files import Folder
 
 ROOT = Path(__file__).parent.parent
-FORM, LEARNING = Form(2, 1, 2, 3), Learning(2, 1e-3, 0.0)
+FORM, LEARNING = Form(2, Seeds(1, 1, 2), 3), Learning(2, 1e-3, 0.0)
 SILENT = run.Watcher(lambda steps: None, lambda steps: None)
 
 
@@ -149,7 +149,7 @@ def test_cells_go_seed_by_seed() -> None:
 
 def test_other_steps_are_other_cells(tmp_path: Path) -> None:
     longer = msgspec.structs.replace(FORM, steps=3)
-    more = msgspec.structs.replace(FORM, seeds=5)
+    more = msgspec.structs.replace(FORM, seeds=Seeds(5, 5, 5))
     faster = msgspec.structs.replace(LEARNING, rate=2e-3)
     first = cells.folder(tmp_path, FORM, LEARNING)
     assert cells.folder(tmp_path, more, LEARNING) == first
@@ -162,10 +162,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from model.ablation import run
-from model.ablation.plan import Form, Learning
+from model.ablation.plan import Form, Learning, Seeds
 if __name__ == "__main__":
     watcher = run.Watcher(lambda steps: print(steps, flush=True), lambda steps: None)
-    run.run(Path(sys.argv[1]), Form(5, 1, 1, 1), Learning(1, 1e-3, 0.0), 2, watcher)
+    run.run(Path(sys.argv[1]), Form(5, Seeds(1, 1, 1), 1), Learning(1, 1e-3, 0.0), 2, watcher)
 """
 
 
@@ -220,5 +220,6 @@ def test_the_plan_is_told(tmp_path: Path) -> None:
     known = plan.load()
     told = CliRunner().invoke(cli.app, ["ablation", "--out", str(tmp_path / "out"), "--dry-run"])
     assert told.exit_code == 0
-    assert f"{9 * known.full.seeds + 3 * known.full.single_seeds}, of which 0 are done" in told.stdout
+    seeds = known.full.seeds
+    assert f"{5 * seeds.branches + 4 * seeds.packed + 3 * seeds.single}, of which 0 are done" in told.stdout
     assert not (tmp_path / "out").exists()

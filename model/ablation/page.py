@@ -57,12 +57,12 @@ def _ordered(one: ContrastResult) -> bool:
 
 
 def _summary(report: Report) -> str:
-    many, single = (report.seeds, report.single_seeds)
+    seeds = report.seeds
     lines = [
         f"The debug model trained in {len(report.speeds)} settings, {report.steps:,} steps each, on scenes that are "
-        f"made up; {many} seed{'s' * (many > 1)} of each setting that learns from all masks of a scene, {single} of "
-        f"each that learns from one. Tested on {report.scenes:,} other scenes, mask by mask. Compared by word overlap "
-        "× 100, the paper's Semantic IoU.",
+        f"made up. Seeds of each setting: {seeds.branches} with branches, {seeds.packed} with all masks in one "
+        f"sequence, {seeds.single} with single masks. Tested on {report.scenes:,} other scenes, mask by mask. Compared "
+        "by word overlap × 100, the paper's Semantic IoU.",
         f"<strong>{escape(told(report)[:1].upper() + told(report)[1:])}.</strong>",
     ]
     return "".join(f"<p>{line}</p>" for line in lines)

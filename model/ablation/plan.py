@@ -22,21 +22,26 @@ _ERROR = 0.05
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
+class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Trainings of each setting, by the way in which it learns: of seed 0, 1, …"""
+
+    branches: Positive
+    packed: Positive
+    single: Positive
+
+
 class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the whole is."""
 
     steps: Positive
     """Of training, the same for every setting"""
-    seeds: Positive
-    """Of each setting that learns from all masks of a scene: 0, 1, …"""
-    single_seeds: Positive
-    """Of those that learn from one mask of a scene, which seeds move much farther, and which are cheap"""
+    seeds: Seeds
     scenes: Positive
     """For the test"""
 
     def seeds_of(self, what: str) -> int:
         """Return how many seeds stand behind a field of `Spreads`."""
-        return self.single_seeds if what == "single" else self.seeds
+        return int(getattr(self.seeds, "branches" if what == "masks" else what))
 
 
 class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

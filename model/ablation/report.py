@@ -10,7 +10,7 @@ import numpy as np
 from model.ablation import evaluation, intervals
 from model.ablation.cells import Cell, Result, seeds
 from model.ablation.intervals import Interval, Spread, Spreads, Sums, Verdict
-from model.ablation.plan import Form, FormName, Plan, resolved
+from model.ablation.plan import Form, FormName, Plan, Seeds, resolved
 from model.ablation.settings import CONTRASTS, ROWS, SETTINGS, TRUE, Contrast, Row, Way
 
 Paper = Mapping[tuple[int, str, str], Mapping[str, float]]
@@ -82,8 +82,7 @@ class Report(msgspec.Struct):
 
     form: FormName
     steps: int
-    seeds: int
-    single_seeds: int
+    seeds: Seeds
     scenes: int
     cells: str
     """The folder of cells, named after generator, steps and test"""
@@ -106,7 +105,6 @@ def build(plan: Plan, name: FormName, folder: str, done: Mapping[Cell, Result], 
         form=name,
         steps=form.steps,
         seeds=form.seeds,
-        single_seeds=form.single_seeds,
         scenes=form.scenes,
         cells=folder,
         rows=[_row(row, by_setting.get(row.trained, []), sums, spreads, paper) for row in ROWS],
