@@ -108,7 +108,7 @@ def test_what_a_plan_tells_apart() -> None:
 
 
 def build(shares: dict[str, float], seeds: int = 3, wobble: float = 0.005) -> Report:
-    known = made_up.plan(seeds, seeds)
+    known = made_up.plan(seeds, seeds, seeds)
     done = made_up.results(known.full, shares, wobble)
     return report.build(known, "full", "abc", done, made_up.paper())
 

@@ -23,7 +23,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Seeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Trainings of each setting, by the way in which it learns: of seed 0, 1, …"""
+    """Trainings of each setting, by the way in which it learns; seeds are 0 and on."""
 
     branches: Positive
     packed: Positive
