@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 _READERS = 16  # threads for small files: on an object store each costs a round trip
 _CHUNK = 1 << 20  # bytes
+_SHOWN = 20  # files in a message
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,8 +231,8 @@ class Run:
         import pyarrow.fs as pafs
 
         place = self.folder.sub("commits")
-        infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
-        return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+        infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, allow_not_found=True, recursive=True))
+        return sorted({i.path.split("/")[-2] for i in infos if i.extension == "json"})
 
     def parts(self, table: str, step: str | None = None) -> list[str]:
         """List the files of `table` that count, by name; of one step, or of all."""
@@ -260,8 +261,8 @@ class Run:
     def verify(self, start: Callable[[int], None], advance: Callable[[int], None]) -> None:
         """Compare every part that counts with the hash recorded when it was written; parts of an older rr7k have none.
 
-        `start` is given the bytes of all, `advance` those of each that is done. Raises `UserError` for the first that
-        is missing or not as it was written.
+        `start` is given the bytes of all, `advance` those of each that is done. Raises `UserError` with all that are
+        missing or not as they were written.
         """
         hashes = {
             f"{self.folder.sub(table).path}/{record.parts[table]}": sha256
@@ -271,13 +272,16 @@ class Run:
         }
         sizes = [info.size or 0 for info in self.folder.filesystem.get_file_info(list(hashes))]
         start(sum(sizes))
+        wrong = []
         with ThreadPoolExecutor(_READERS) as pool:
             for (path, wanted), size, found in zip(hashes.items(), sizes, pool.map(self._sha256, hashes), strict=True):
                 if found != wanted:
-                    raise UserError(
-                        f"{path}: {'missing' if not found else 'not as it was written'}; {self._remedy(path)}"
-                    )
+                    what = "not as it was written" if found else "missing"
+                    wrong.append(f"{path}: {what}; {self._remedy(path)}")
                 advance(size)
+        if wrong:
+            more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
+            raise UserError("\n".join(wrong[:_SHOWN] + more))
 
     def _sha256(self, path: str) -> str:
         """Hash a file, in memory bounded by a chunk; empty if there is none."""

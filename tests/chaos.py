@@ -227,11 +227,13 @@ def mended(steps: list[Step], run: Path, chance: random.Random) -> None:
     for table in TURNED:
         console.print(f"  {turn(chance.choice(sorted((run / table).glob('*.parquet'))), chance)}")
     release = steps[-1].arguments
-    while (done := rr7k(*release)).returncode and (advice := ADVICE.search(done.stderr)):
-        console.print(f"  refused: {' '.join(done.stderr.split())}")
-        Path(advice[1]).unlink()
-    if "Traceback" in done.stderr:
-        raise ChaosError(f"with damaged tables: {done.stderr}")
+    done = rr7k(*release)
+    advice = ADVICE.findall(done.stderr)
+    if done.returncode != 1 or len(advice) != len(TURNED):
+        raise ChaosError(f"{len(TURNED)} damaged tables: exit code {done.returncode}, {done.stderr}")
+    console.print(f"  refused: {len(advice)} files are told")
+    for record in advice:
+        Path(record).unlink()
     for title, arguments in steps:
         done = rr7k(*arguments)
         if done.returncode:

@@ -89,6 +89,15 @@ def test_a_missing_file_is_told_from_a_damaged_one(tmp_path: Path) -> None:
         Run(str(tmp_path)).verify(lambda _: None, lambda _: None)
 
 
+def test_all_damaged_files_are_told_at_once(tmp_path: Path) -> None:
+    for key in ("a", "b", "c"):
+        turn(committed(tmp_path, key), 100)
+    with pytest.raises(UserError) as caught:
+        Run(str(tmp_path)).verify(lambda _: None, lambda _: None)
+    lines = str(caught.value).splitlines()
+    assert [line.partition("; ")[2] for line in lines] == [advice(tmp_path, key) for key in ("a", "b", "c")]
+
+
 def test_the_damaged_one_of_several_files_is_named(tmp_path: Path) -> None:
     sound, damaged = committed(tmp_path, "a"), committed(tmp_path, "b")
     turn(damaged, footer(damaged) // 2)

@@ -61,6 +61,7 @@ def test_committing_a_key_again_replaces_it(run: Run) -> None:
     assert len(list(Path(run.folder.path, "quarantine").iterdir())) == 1
     run.forget("s", "a")
     assert inputs(run) == []
+    assert run.steps() == []
 
 
 def test_wrong_columns_are_refused_on_write(run: Run) -> None:
