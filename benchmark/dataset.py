@@ -71,6 +71,9 @@ class Dataset:
     def __init__(self, samples: RegionSamples) -> None:
         self.samples = samples
 
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.samples.folder)!r}): {len(self):,} regions, {len(self.categories):,} categories"
+
     def __len__(self) -> int:
         return int(self.samples.dataset("instances").count_rows())
 

@@ -56,6 +56,10 @@ app.add_typer(models_app, name="models")
 app.add_typer(cli_categories.app, name="categories")
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
+_INSTALL = (
+    "To score, compare and look at releases: pip install 'rr7k[score]'. To make and train: pip install "
+    "'rr7k[pipeline,models]', on every machine of the cluster."
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -279,6 +283,8 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed. {_INSTALL}", UsageError.exit_code)
     except OSError as error:
         _fail(f"{error}\nWhat was finished is kept; give the same command again to go on.", 1)
     except SystemExit as ended:

@@ -48,6 +48,7 @@ def test_typed_access(released: Path) -> None:
     data = benchmark.load(released)
     assert len(data) == 9
     assert data.categories["category"].to_pylist() == ["car", "cup", "dog"]
+    assert repr(data) == f"Dataset({str(released)!r}): {len(data)} regions, 3 categories"
     assert data.categories["aliases"].to_pylist()[0] == ["automobile"]
     assert data.categories["hypernyms"].to_pylist()[0] == ["vehicle"]
     dog = data.of_category("dog")[0]
