@@ -69,7 +69,7 @@ def imagenet_names() -> list[str]:
     """
     spec = find_spec("timm")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("ImageNet-21K's names come with the package timm. Install rr7k[models].")
+        raise UserError("ImageNet-21K's names come with the package timm: pip install 'rr7k[models]'")
     folder = Path(spec.submodule_search_locations[0]) / "data" / "_info"  # read without importing timm, and torch
     lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
     lemmas = dict(line.split("\t", 1) for line in lines)

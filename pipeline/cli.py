@@ -85,9 +85,9 @@ def sample_data(
 
     with err.status("segmenting photographs" if coco is None else "converting masks"):
         made = step.write_photographs(folder) if coco is None else step.write_coco(folder, *coco)
-    out.print(f"{made.shard}: {made.images} images, {made.masks} masks ([bold]generated[/], not SA-1B)")
+    tell(f"{made.shard}: {made.images} images, {made.masks} masks (generated, not SA-1B)")
     if made.names:
-        out.print(f"{made.names}: the true names")
+        tell(f"{made.names}: the true names")
     tell(f"next: rr7k stage-1 --run runs/NAME --shards {made.shard}")
 
 
@@ -118,7 +118,7 @@ def fetch_shards(
             wanted, folder, at_once, lambda name, have, of: bar.update(tasks[name], completed=have, total=of or None)
         )
     failed = [outcome for outcome in outcomes if outcome.error]
-    out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} shards are in {folder}, whole and verified")
+    tell(f"{len(outcomes) - len(failed)} of {len(outcomes)} shards are in {folder}, whole and verified")
     if failed:
         raise UserError("\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed))
 

@@ -88,12 +88,12 @@ def _show(report: Any, folder: Path) -> None:
     table.add_row(f"[bold]{report.found:,}[/]", "[bold]found[/]")
     out.print(table, highlight=False)
     for example in report.examples[:5]:
-        tell(escape(f"wrong: {example}"))
+        tell(f"wrong: {example}")
     if report.problems:
         tell(f"{report.problems:,} images, records or files are wrong themselves")
     if report.dropped or report.examples:
-        tell(escape(f"each of these, and why: {folder / 'left_out.csv'}"))
+        tell(f"each of these, and why: {folder / 'left_out.csv'}")
     copied = f", {report.embedded:,} of them copied in" if report.embedded else ""
     made = f", {report.made_ids:,} with ids made here" if report.made_ids else ""
     told = f"{folder}: {report.instances:,} instances{made}, {report.images:,} images{copied}"
-    tell(escape(f"{told}, {report.categories:,} categories, split {report.split}"))
+    tell(f"{told}, {report.categories:,} categories, split {report.split}")

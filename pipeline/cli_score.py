@@ -100,7 +100,7 @@ def score(
         status.update("drawing regions")
         scorecard.write(card, target, page.html(card))
     _show(card)
-    _tell(f"{target / scorecard.PAGE}: to look at; numbers in {scorecard.RESULTS}")
+    tell(f"{target / scorecard.PAGE}: to look at; numbers in {scorecard.RESULTS}")
 
 
 def compare(
@@ -139,7 +139,7 @@ def compare(
         status.update("drawing regions")
         Folder(str(path.absolute().parent)).replace(path.name, comparison.html(cards[0], cards[1]).encode())
     _show_differences(found)
-    _tell(f"{path}: regions on which they differ")
+    tell(f"{path}: regions on which they differ")
 
 
 def submit(
@@ -169,9 +169,9 @@ def submit(
             read(predictions, form, model), _truth(benchmark, split), told, Similarity(embeddings), path
         )
     for name, why in packed.left_out.items():
-        _tell(f"not scored by {name}: {why}")
+        tell(f"not scored by {name}: {why}")
     scored = ", ".join(row.preset for row in packed.submission.claims)
-    _tell(f"{path}: {packed.submission.model}, scored by {scored}")
+    tell(f"{path}: {packed.submission.model}, scored by {scored}")
 
 
 @leaderboard_app.command("show", hidden=True)
@@ -191,7 +191,7 @@ def leaderboard_show(
         _show_board(board)
     if path is not None:
         Folder(str(path.absolute().parent)).replace(path.name, forms[path.suffix](boards).encode())
-        _tell(f"{path}: {len(boards)} tables")
+        tell(f"{path}: {len(boards)} tables")
 
 
 @leaderboard_app.command("validate")
@@ -223,17 +223,10 @@ def leaderboard_validate(
     if found.differences:
         raise UserError("\n".join([f"{path}: not what it claims:", *found.differences]))
     presets = ", ".join(card.result.preset for card in found.cards)
-    _tell(f"{path}: {found.submission.model}, scored from scratch by {presets}: as claimed")
+    tell(f"{path}: {found.submission.model}, scored from scratch by {presets}: as claimed")
 
 
 # --- what they print and show -----------------------------------------------------------------------------
-
-
-def _tell(line: str) -> None:
-    """Print a line; whatever names are in it, it is text."""
-    from rich.markup import escape
-
-    tell(escape(line))
 
 
 def _truth(benchmark: Path, split: str) -> Any:
@@ -261,7 +254,7 @@ def _show(card: Any) -> None:
     from benchmark.score import ANSWERED
 
     result = card.result
-    _tell(f"{result.model or 'model not named'} on {card.truth.name}, protocol {result.preset}")
+    tell(f"{result.model or 'model not named'} on {card.truth.name}, protocol {result.preset}")
     table = Table("× 100", "mean", "95 %", "by category", box=None, pad_edge=False)
     for name, found in result.scores.items():
         each = result.macro[name]
@@ -270,7 +263,7 @@ def _show(card: Any) -> None:
     out.print(table, highlight=False)
     others = {name: count for name, count in result.outcomes.items() if count and name != ANSWERED}
     told = "".join(f", {count:,} {name}" for name, count in others.items())
-    _tell(f"{result.counted:,} of {result.instances:,} counted; {result.outcomes[ANSWERED]:,} answered{told}")
+    tell(f"{result.counted:,} of {result.instances:,} counted; {result.outcomes[ANSWERED]:,} answered{told}")
     if card.published:
         _show_board(boards([card.row])[0], warn=False)
     for text in card.all_warnings:
@@ -296,14 +289,14 @@ def _show_board(board: Any, *, warn: bool = True) -> None:
         table.add_row(*map(escape, (line.model, *values, line.protocol, line.coverage)), style=style)
     out.print(table, highlight=False)
     for text in board.warnings if warn else []:
-        _tell(text)
+        tell(text)
 
 
 def _show_differences(found: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    _tell(f"{found.first} − {found.second}, protocol {found.preset}; × 100, [95 %], p")
+    tell(f"{found.first} − {found.second}, protocol {found.preset}; × 100, [95 %], p")
     measures = [name for name in ("similarity", "iou") if name in found.gains[0].measures]
     table = Table("", "n", *measures, box=None, pad_edge=False)
     for column in table.columns[1:]:

@@ -21,7 +21,7 @@ def show_progress(run: Any, before: Any = None) -> Any:
     wrong = "" if found.error_rate is None else f"; {found.error_rate:.1%} wrong"
     tell(f"verdicts of {found.annotators} people: {verdicts}{wrong}")
     if found.simulated:
-        tell(f"[bold]simulated[/]: {found.simulated:,} verdicts, given by nobody")
+        tell(f"simulated: {found.simulated:,} verdicts, given by nobody")
     if found.hours_left is not None and found.seconds is not None:
         tell(f"{found.seconds:.2f} s per region; about {found.hours_left:,.1f} hours of one person are left")
     if found.left:
@@ -90,7 +90,7 @@ def _audit(run: Any, found: Any) -> None:
     out.print(table, highlight=False, markup=False)
     tell(f"{found.waiting:,} of the sample wait for somebody who did not screen them; {found.unresolved:,} unresolved")
     if found.simulated:
-        tell(f"[bold]simulated[/]: {found.simulated:,} of these are by nobody, so the audit says nothing of real pairs")
+        tell(f"simulated: {found.simulated:,} of these are by nobody, so the audit says nothing of real pairs")
 
 
 def _share(found: Any) -> str:

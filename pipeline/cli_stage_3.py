@@ -236,4 +236,4 @@ def simulated(run: Any) -> None:
     from stages import simulated_screening
 
     judged = simulated_screening.screen(run)
-    tell(f"[bold]simulated[/]: {judged:,} verdicts that no person gave")
+    tell(f"simulated: {judged:,} verdicts that no person gave")

@@ -7,4 +7,4 @@ out, err = Console(), Console(stderr=True)
 
 def tell(line: str) -> None:
     """Print a line of plain text, for people; the terminal wraps it, not we."""
-    out.print(line, highlight=False, soft_wrap=True)
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
