@@ -7,7 +7,7 @@ A truth table is the table `instances` of a data set (pipeline/regions.py), or a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from pipeline.categories import Categories
 from pipeline.errors import UserError
 from pipeline.run import version
 from pipeline.wordnet import WordNet
+
+Objects = npt.NDArray[np.object_]
 
 MEASURES = {
     "similarity": "Semantic Similarity: cosine of the sentence embeddings",
@@ -137,7 +139,6 @@ def score(
     counts = {name: int((outcomes == name).sum()) for name in OUTCOMES}
     relation = np.full(len(truth), None, object)
     relation[scored] = np.array(relations, object)[pairs.of]
-    rows = {name: truth[name] for name in ("instance_id", "image_id", "category")}
     return Result(
         model=model,
         preset=preset.name,
@@ -155,16 +156,21 @@ def score(
             "bootstrap": {"draws": draws, "seed": seed, "resampled": "images"},
             "made_by": version(),
         },
-        per_instance=pa.table(
-            {
-                **rows,
-                "text": pa.array(texts, pa.large_string()),
-                "outcome": pa.array(outcomes, pa.string()),
-                **{name: pa.array(column, from_pandas=True) for name, column in values.items()},
-                "relation": pa.array(relation, pa.string()),
-            }
-        ),
+        per_instance=_per_instance(truth, texts, outcomes, values, relation),
     )
+
+
+def _per_instance(
+    truth: pa.Table, texts: Objects, outcomes: Objects, values: Mapping[str, Floats], relation: Objects
+) -> pa.Table:
+    columns = {
+        **{name: truth[name] for name in ("instance_id", "image_id", "category")},
+        "text": pa.array(texts, pa.large_string()),
+        "outcome": pa.array(outcomes, pa.string()),
+        **{name: pa.array(column, from_pandas=True) for name, column in values.items()},
+        "relation": pa.array(relation, pa.string()),
+    }
+    return pa.table(columns)
 
 
 # --- what was predicted of what ---
@@ -183,9 +189,7 @@ def _checked(truth: pa.Table) -> pa.Table:
     return truth.combine_chunks()
 
 
-def _outcomes(
-    truth: pa.Table, predictions: pa.Table, preset: Preset
-) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+def _outcomes(truth: pa.Table, predictions: pa.Table, preset: Preset) -> tuple[Objects, Objects]:
     """Return what was predicted of each instance: the outcome, and the text of those that have just one."""
     if not {"instance_id", "text"} <= set(predictions.column_names):
         raise UserError("predictions need the columns instance_id and text")
@@ -223,7 +227,7 @@ def _kind(cleaned: str) -> str:
     return OVERLONG if len(cleaned) > LONGEST else ANSWERED
 
 
-def _refuse(truth: pa.Table, outcomes: npt.NDArray[np.object_], texts: npt.NDArray[np.object_], preset: Preset) -> None:
+def _refuse(truth: pa.Table, outcomes: Objects, texts: Objects, preset: Preset) -> None:
     """Raise `UserError` for what the scripts of a published protocol cannot have."""
     lost = (outcomes == OVERLONG) & np.array([text is None for text in texts])
     for wrong, what in (
@@ -239,7 +243,7 @@ def _refuse(truth: pa.Table, outcomes: npt.NDArray[np.object_], texts: npt.NDArr
             )
 
 
-def _pairs(truth: pa.Table, texts: npt.NDArray[np.object_], scored: npt.NDArray[np.bool_], preset: Preset) -> _Pairs:
+def _pairs(truth: pa.Table, texts: Objects, scored: npt.NDArray[np.bool_], preset: Preset) -> _Pairs:
     chosen = truth.filter(pa.array(scored))
     raw = chosen["category_raw" if preset.published and "category_raw" in truth.column_names else "category"]
     parts = (pa.array(texts[scored], pa.large_string()), chosen["category"].combine_chunks(), raw.combine_chunks())
