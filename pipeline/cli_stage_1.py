@@ -293,7 +293,7 @@ def explain_pairs(run: Any, truth: Path | None) -> None:
     """Print and draw how many regions each category has; with true names, how often the pairs are right."""
     from rich.table import Table
 
-    from pipeline.files import is_remote
+    from pipeline.files import join
     from stages.frequency_report import draw, gather
 
     report = gather(run)
@@ -308,9 +308,8 @@ def explain_pairs(run: Any, truth: Path | None) -> None:
         f"{report.once():,} have one. Agreement: {agreements}; flagged {report.flagged:,}.",
         highlight=False,
     )
-    picture = Path("frequencies.png") if is_remote(run.folder.uri) else Path(run.folder.path, "frequencies.png")
-    draw(report, picture)
-    tell(f"drawn: {picture}")
+    run.folder.replace("frequencies.png", draw(report))
+    tell(f"drawn: {join(run.folder.uri, 'frequencies.png')}")
     if truth:
         _show_accuracy(run, truth)
 
@@ -331,7 +330,7 @@ def explain_sizes(run: Any) -> None:
     """Print and draw what the tiny-mask rule removes."""
     from rich.table import Table
 
-    from pipeline.files import is_remote
+    from pipeline.files import join
     from stages.area_report import CUTS, draw, gather, real_image
 
     report, real = gather(run), real_image()
@@ -359,6 +358,5 @@ def explain_sizes(run: Any) -> None:
         "Why this default: data_manifests/sa1b/README.md. To change it: --set manifest.min_area_ratio=…",
         highlight=False,
     )
-    picture = Path("mask-sizes.png") if is_remote(run.folder.uri) else Path(run.folder.path, "mask-sizes.png")
-    draw(report, picture)
-    tell(f"drawn: {picture}")
+    run.folder.replace("mask-sizes.png", draw(report))
+    tell(f"drawn: {join(run.folder.uri, 'mask-sizes.png')}")

@@ -92,7 +92,7 @@ def explain_cut(run: Any, config: Any) -> None:
     """Print and draw which categories are head, at this cut and at others."""
     from rich.table import Table
 
-    from pipeline.files import is_remote
+    from pipeline.files import join
     from stages import frequency_report, head_tail
     from stages.remembering import inherited
 
@@ -107,9 +107,8 @@ def explain_cut(run: Any, config: Any) -> None:
         cells += [f"{found.tail_categories:,}", f"{found.tail_pairs:,}", "◄ the cut" if found.cut == cut else ""]
         table.add_row(*cells, style="bold" if found.cut == cut else "")
     out.print(table)
-    picture = Path("head-tail.png") if is_remote(run.folder.uri) else Path(run.folder.path, "head-tail.png")
-    frequency_report.draw(report, picture, cut)
-    tell(f"drawn: {picture}; to change the cut: --set head_tail.head_min_count=…")
+    run.folder.replace("head-tail.png", frequency_report.draw(report, cut))
+    tell(f"drawn: {join(run.folder.uri, 'head-tail.png')}; to change the cut: --set head_tail.head_min_count=…")
 
 
 def preview(run: Any, settings: Any, limit: int | None, price: float | None) -> None:

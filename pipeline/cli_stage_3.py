@@ -107,6 +107,7 @@ def stage_3(
         print_funnel(target)
         if show_progress(target).left:
             raise typer.Exit(INCOMPLETE)
+        tell(f"next: rr7k release --run {target.folder.uri} --out DIR --version 1.0.0 --images embed|reference")
 
 
 def check_options(step: Stage3Step | None, extra: Extra, *, of_import: bool) -> None:
@@ -168,9 +169,11 @@ def send(run: Any, settings: Any, server: Any) -> None:
         above = dict(zip((page.page_id for page in pages), headings.headings(run, pages), strict=True))
     if server is None:
         written = projects.write(run, above, missing)
-        tell(f"tasks: {len(written):,} files in {run.folder.uri}/{projects.TASKS}. No server is named; start one with:")
-        tell(f"  rr7k annotate --run {run.folder.uri}")
-        tell("or set LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN, and give this command again.")
+        tell(f"tasks: {len(written):,} files in {run.folder.uri}/{projects.TASKS}")
+        tell(
+            f"No server is named: rr7k annotate --run {run.folder.uri} starts one; for another set LABEL_STUDIO_URL "
+            "and LABEL_STUDIO_TOKEN, and give this command again."
+        )
         return
     looks = screening_progress.looks(inherited(run, decisions.STEP, settings.screening))
     with err.status("sending pages"), server.client() as client:

@@ -69,8 +69,8 @@ def real_image() -> RealImage:
     return RealImage(data["description"], data["masks"], {float(cut): n for cut, n in data["below"].items()})
 
 
-def draw(report: AreaReport, path: Path) -> None:
-    """Draw the histogram with the cut as a PNG."""
+def draw(report: AreaReport) -> bytes:
+    """Return the histogram with the cut as a PNG."""
     figure = board(8, 4.2)
     axes = figure.add_subplot()
     edges = np.array(RATIO_EDGES)
@@ -96,4 +96,4 @@ def draw(report: AreaReport, path: Path) -> None:
     )
     axes.legend(frameon=False, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
-    path.write_bytes(png(figure))
+    return png(figure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -54,8 +53,8 @@ def gather(run: Run) -> FrequencyReport:
     return FrequencyReport(ranked, dict(agreements.most_common()), flagged)
 
 
-def draw(report: FrequencyReport, path: Path, cut: int | None = None) -> None:
-    """Draw pairs per category over the category's rank as a PNG, both logarithmic; with `cut`, head and tail apart."""
+def draw(report: FrequencyReport, cut: int | None = None) -> bytes:
+    """Return pairs per category over its rank as a PNG, both logarithmic; with `cut`, head and tail apart."""
     figure = board(8, 4.2)
     axes = figure.add_subplot()
     counts = np.array(list(report.counts.values()))
@@ -83,4 +82,4 @@ def draw(report: FrequencyReport, path: Path, cut: int | None = None) -> None:
         title=f"{report.pairs:,} pairs in {len(counts):,} categories; {report.once():,} have one",
     )
     axes.spines[["top", "right"]].set_visible(False)
-    path.write_bytes(png(figure))
+    return png(figure)

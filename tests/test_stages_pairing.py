@@ -209,8 +209,7 @@ def test_the_long_tail_in_numbers(named: Run, reviewed: Path, tmp_path: Path) ->
     report = frequency_report.gather(named)
     assert report.counts == {"dog": 1, "seed pod": 1}
     assert (report.pairs, report.once(), report.half(), report.flagged) == (2, 2, 1, 1)
-    frequency_report.draw(report, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert len(frequency_report.draw(report)) > 10_000
 
 
 def test_the_page_shows_both_opinions(named: Run, reviewed: Path) -> None:
