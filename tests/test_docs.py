@@ -58,7 +58,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-def test_the_list_of_files_is_complete() -> None:
-    generator = runpy.run_path(str(ROOT / "docs" / "files.py"))
-    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
-    assert page == generator["page"](), "run: .venv/bin/python docs/files.py"
+@pytest.mark.parametrize("name", ["files", "costs"])
+def test_generated_pages_are_as_now(name: str) -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == generator["page"](), f"run: .venv/bin/python docs/{name}.py"
