@@ -112,12 +112,11 @@ class GroundingDino:
         rows = zip(owners[kept].tolist(), boxes[kept].tolist(), scores[kept].tolist(), strict=True)
         return [Detection(phrase, tuple(box), score) for phrase, box, score in rows]
 
-    def unusable(self, phrases: Sequence[str]) -> list[int]:
-        """Return the places of phrases that are never found: empty, unknown to the tokenizer, or too long."""
-        return self.captions(phrases)[1]
-
     def captions(self, phrases: Sequence[str]) -> tuple[list[Caption], list[int]]:
-        """Group phrases into as few captions as keep their order; return these and the places of unusable phrases."""
+        """Group phrases into as few captions as keep their order; return these and the places of unusable phrases.
+
+        Those are never found: empty, unknown to the tokenizer, or too long.
+        """
         config = self._model.config
         room = min(config.max_text_len, config.text_config.max_position_embeddings)
         captions: list[Caption] = []

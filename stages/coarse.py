@@ -16,13 +16,9 @@ import numpy.typing as npt
 
 from pipeline import embeddings
 from pipeline.errors import UsageError
-from pipeline.files import sha256
 from pipeline.labels import normalise
 
 Vectors = npt.NDArray[np.float32]
-
-RULES = 1
-"""Raised when `assign` starts to answer otherwise."""
 
 _NEAREST = 3
 """Labelled names of a group whose mean similarity counts: one odd name does not attract, a large group has no pull.
@@ -63,12 +59,6 @@ class Tree:
     def groups(self) -> list[Group]:
         """The places, in the file's order."""
         return list(dict.fromkeys(self.places.values()))
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the hash of all that decides about a name."""
-        rows = [f"{name}\t{group.primary}\t{group.secondary}\n".encode() for name, group in self.places.items()]
-        return sha256(f"{RULES} {_NEAREST} {embeddings.MODEL}\n".encode(), *rows)
 
 
 class Assignment(NamedTuple):

@@ -71,11 +71,6 @@ def test_the_least_sure_come_first_in_the_review() -> None:
     ]
 
 
-def test_the_fingerprint_follows_the_tree() -> None:
-    assert TREE.fingerprint == Tree(dict(TREE.places)).fingerprint
-    assert TREE.fingerprint != Tree(TREE.places | {"crow": BIRDS}).fingerprint
-
-
 GROUP = '[[group]]\nprimary = "Animals"\nsecondary = "Birds"\npaper = ["gull"]\nnames = ["duck"]\n'
 
 
