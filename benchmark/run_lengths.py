@@ -18,7 +18,7 @@ def pixels(counts: str, total: int) -> Ints:
     those that are damaged, or of an image of another size.
     """
     runs = _runs(counts)
-    if (runs < 0).any() or runs.sum() != total:
+    if runs.min() < 0 or runs.max() > total or runs.sum() != total:  # two runs of 2**63 px would sum to 0
         raise ValueError(f"no run lengths of {total:,} px")
     ends = np.cumsum(runs)[1::2]
     lengths = runs[1::2]
@@ -28,7 +28,7 @@ def pixels(counts: str, total: int) -> Ints:
 
 def _runs(counts: str) -> Ints:
     """Return the lengths of the runs, background first. Raises `ValueError`."""
-    codes = np.frombuffer(counts.encode(errors="replace"), np.uint8).astype(np.int64) - 48
+    codes = np.frombuffer(counts.encode(errors="surrogatepass"), np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("characters that are not COCO's, or an unfinished run")
     lasts = np.flatnonzero(codes & 32 == 0)

@@ -25,7 +25,7 @@ class RunSums(NamedTuple):
 
     area: Ints  # px of foreground
     total: Ints  # px of foreground and background: height × width in a sound mask
-    malformed: Bools  # a character outside the alphabet, an unfinished run, or a negative run
+    malformed: Bools  # a character outside the alphabet, an unfinished run, a negative or an endless one
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
@@ -72,8 +72,8 @@ def _sum_runs(
                 before = np.int64(0)
             value += before
             before, previous = previous, value
-            lowest |= value  # negative once any was
             sum_before, sum_here = sum_here, sum_before + value
+            lowest |= value | sum_here  # negative once any was, or the sum has left its 64 bits
             run += 1
         area[i] = sum_before if run & 1 else sum_here
         total[i] = sum_before + sum_here

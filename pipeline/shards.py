@@ -26,7 +26,11 @@ _READERS = 16  # threads that look at shards; on an object store each look is a 
 _SAMPLE = 64 << 10  # bytes of content hashed at the start, the middle and the end of a tar
 _LONG_HEADER = 1 << 20  # how far to look for a JPEG's frame header behind profiles and thumbnails
 _GZIP = b"\x1f\x8b"
-_MEMBER = re.compile(r"sa_(\d{1,18})\.(jpg|json)")
+_MEMBER = re.compile(r"sa_([0-9]{1,18})\.(jpg|json)")
+_OCTAL = re.compile(rb"[0-7]+")
+_MOST_HEADERS = 16 << 10
+"""Bytes of headers that a member may have: 1 kB is usual. Much of what they say is kept, some of it many times over."""
+_DAMAGE = (tarfile.TarError, OverflowError, ValueError, IndexError)  # what `tarfile` raises for damaged headers
 _END_BLOCK = 512
 """A tar ends in two such blocks of zeros (POSIX.1-1988 ustar)."""
 
@@ -200,7 +204,9 @@ class _Indexer:
             return
         image_id, suffix = int(match[1]), match[2]
         pair = self.pairs.setdefault(image_id, _Pair())
-        if getattr(pair, suffix) is not None:
+        if self.shard.kind == "folder" and name != f"sa_{image_id}.{suffix}":
+            self.problem(image_id, name, "wrong-name", f"rename it to sa_{image_id}.{suffix}")
+        elif getattr(pair, suffix) is not None:
             self.problem(image_id, name, "repeated-member", "the shard holds two files of this name")
         elif suffix == "json":
             pair.json = where
@@ -279,7 +285,7 @@ class _PlainHeader(tarfile.TarInfo):
         block = bytes(buf)
         checksum, size = block[148:156].strip(b" \0"), block[124:136].strip(b" \0")
         plain = len(block) == tarfile.BLOCKSIZE and block[156:157] == tarfile.REGTYPE and not block[345]
-        if not (plain and checksum.isdigit() and size.isdigit() and _sums_to(block, checksum)):
+        if not (plain and checksum.isdigit() and _OCTAL.fullmatch(size) and _sums_to(block, checksum)):
             return super().frombuf(buf, encoding, errors)
         member = cls(block[:100].partition(b"\0")[0].decode(encoding, errors))
         member.size = int(size, 8)
@@ -289,6 +295,28 @@ class _PlainHeader(tarfile.TarInfo):
 def _sums_to(header: bytes, checksum: bytes) -> bool:
     blanked = int(np.frombuffer(header, np.uint8).sum(dtype=np.int64)) - sum(header[148:156]) + 8 * ord(" ")
     return b"%o" % blanked == checksum.lstrip(b"0")
+
+
+class _Headers:
+    """The shard as `tarfile` reads it: so much of it for each member as headers should take, nothing behind its end."""
+
+    def __init__(self, shard: Shard, file: IO[bytes]) -> None:
+        self.left = _MOST_HEADERS
+        self.tell = file.tell
+        self._file, self._bytes = file, shard.bytes
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes. Raises `tarfile.ReadError` beyond what is left for this member."""
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"headers of more than {_MOST_HEADERS} bytes")
+        self.left -= size
+        return self._file.read(size)
+
+    def seek(self, place: int) -> int:
+        """Go to a byte. Raises `tarfile.ReadError` behind the end."""
+        if place > self._bytes:
+            raise tarfile.ReadError("unexpected end of data")
+        return self._file.seek(place)
 
 
 def _index_tar(indexer: _Indexer, file: IO[bytes]) -> None:
@@ -302,33 +330,38 @@ def _index_tar(indexer: _Indexer, file: IO[bytes]) -> None:
         )
         return
     file.seek(0)
+    headers: Any = _Headers(indexer.shard, file)
     try:
-        archive = tarfile.TarFile(fileobj=file, tarinfo=_PlainHeader)
-    except tarfile.TarError as error:
+        archive = tarfile.TarFile(fileobj=headers, tarinfo=_PlainHeader, encoding="utf-8", errors="replace")
+    except _DAMAGE as error:
         indexer.index.state = "unreadable"
         indexer.problem(
             None, indexer.shard.uri, "not-a-tar", f"the shard is not a tar archive ({error}). Fetch it again."
         )
         return
     with archive:
-        for member in _members(indexer, archive):
+        for member in _members(indexer, archive, headers):
             _add_member(indexer, member, file)
         _check_end(indexer, archive, file)
 
 
-def _members(indexer: _Indexer, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(indexer: _Indexer, archive: tarfile.TarFile, headers: _Headers) -> Iterator[tarfile.TarInfo]:
+    end = 0
     while indexer.index.state == "whole":
+        headers.left = _MOST_HEADERS
         try:
             member = archive.next()
-        except (tarfile.TarError, OverflowError, ValueError) as error:
+        except _DAMAGE as error:
             _truncated(indexer, f"ends inside a member ({error})")
             return
         if member is None:
             return
         archive.members = []  # type: ignore[attr-defined]  # or memory would grow with the shard
-        if member.size < 0:
+        archive.pax_headers = {}  # nor is anything that is said of all members
+        if member.size < 0 or archive.offset <= end:  # a sparse file has two sizes, and goes back by the second
             _truncated(indexer, f"member {member.name!r} has a negative size")
             return
+        end = archive.offset
         yield member
 
 

@@ -88,7 +88,7 @@ def parse(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Pro
     """
     try:
         file = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _take_apart(image, data)
     if wrong := _wrong_image(image, file.image):
         return None, [wrong], 0
@@ -119,8 +119,7 @@ def _wrong_image(image: IndexedImage, info: ImageInfo) -> Problem | None:
 
 def _take_apart(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Problem], int]:
     try:
-        content = json.loads(data)  # also reads NaN, which is then found in its field
-        info, entries = _split(content)
+        info, entries = _split(_loosely(data))
     except msgspec.ValidationError as error:
         message, path = _message_and_path(error)
         return None, [_image_problem(image, path, "wrong-shape", message)], 0
@@ -138,6 +137,12 @@ def _take_apart(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, li
             mask_id = entry.get("id") if isinstance(entry, dict) else None
             problems.append(mask_problem(image, mask_id, position, path[1:], "wrong-shape", message))
     return ImageMasks(image, good, positions), problems, len(entries)
+
+
+def _loosely(data: bytes) -> Any:
+    """Read JSON with NaN, which is then found in its field; half a character, which no table holds, is spelt out."""
+    text = json.dumps(json.loads(data), ensure_ascii=False)
+    return json.loads(text.encode(errors="xmlcharrefreplace"))
 
 
 def _split(content: Any) -> tuple[ImageInfo, list[Any]]:
@@ -250,7 +255,7 @@ def find_faults(images: Sequence[IndexedImage], table: MaskColumns) -> tuple[npt
     sums = masks.run_sums(table.rle_counts)
     left, top, across, down = table.bbox.T
     finite = np.isfinite(table.bbox).all(axis=1) & np.isfinite(table.predicted_iou) & np.isfinite(table.stability_score)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         outside = (left < -_BOX_SLACK) | (top < -_BOX_SLACK) | (across < 0) | (down < 0)
         outside |= (left + across > width + _BOX_SLACK) | (top + down > height + _BOX_SLACK)
     faults: list[tuple[npt.NDArray[np.bool_], str, str]] = [

@@ -136,7 +136,7 @@ def _stated_sha256(shard: Shard) -> str | None:
     name = f"{files.base_name(shard.uri)}.sha256"
     if shard.kind == "folder" or not folder.exists(name):
         return None
-    return folder.read(name).decode(errors="replace").split(maxsplit=1)[0]
+    return next(iter(folder.read(name).decode(errors="replace").split()), None)
 
 
 def _image_rows(shard: Shard, images: Sequence[IndexedImage]) -> pa.Table:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_pipeline_masks import encoded
 from typer.testing import CliRunner
 
 from benchmark import panoptic, run_lengths, segmentation, vocabularies
@@ -241,7 +242,13 @@ def test_pixels_of_run_lengths(rows: list[list[bool]], enlarged: int) -> None:
     assert found.tolist() == np.flatnonzero(mask.ravel(order="F")).tolist()
 
 
-@pytest.mark.parametrize("counts", ["", "0", "5", "~", "é", "P", "o" * 20 + "1", "4O", masks.encode(np.eye(3) > 0)])
+WRAPPED = encoded([2**58] * 64 + [4])
+"""Runs whose sum is 2**64 + 4: 4, in 64 bits."""
+
+
+@pytest.mark.parametrize(
+    "counts", ["", "0", "5", "~", "é", "P", "o" * 20 + "1", "4O", "\ud800", WRAPPED, masks.encode(np.eye(3) > 0)]
+)
 def test_damaged_run_lengths(counts: str) -> None:
     with pytest.raises(ValueError, match=r"run|characters"):
         run_lengths.pixels(counts, 4)

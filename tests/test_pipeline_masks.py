@@ -53,6 +53,32 @@ def test_damaged_run_lengths(counts: str, malformed: bool) -> None:
     assert masks.run_sums(pa.array([counts])).malformed.tolist() == [malformed]
 
 
+def encoded(runs: list[int]) -> str:
+    """Run lengths as COCO compresses them, of any size (`common/maskApi.c`, rleToString)."""
+    text = ""
+    for place, run in enumerate(runs):
+        rest, more = run - runs[place - 2] if place > 2 else run, True
+        while more:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + 32 * more)
+    return text
+
+
+def test_a_sum_beyond_64_bits_is_no_small_one() -> None:
+    runs = [2**34 * (1 + place // 2) for place in range(66_000)]  # each longer than the last by less than 2**35
+    assert 2**63 < sum(runs[1::2]) < 2**64
+    assert masks.run_sums(pa.array([encoded(runs)])).malformed.tolist() == [True]
+
+
+@given(st.text(st.characters(min_codepoint=46, max_codepoint=113), max_size=12) | st.text(max_size=6))
+def test_what_is_found_sound_pycocotools_decodes(counts: str) -> None:
+    sums = masks.run_sums(pa.array([counts]))
+    if not sums.malformed[0] and sums.total[0] == 6:
+        assert masks.decode(counts, 2, 3).sum() == sums.area[0]
+        assert (masks.decode_window(counts, 2, (0, 0, 3, 2)) == masks.decode(counts, 2, 3)).all()
+
+
 def test_a_slice_of_a_column_is_read_at_its_own_place() -> None:
     column = pa.array([masks.encode(np.ones((3, k), np.bool_)) for k in (1, 2, 3)])
     assert masks.run_sums(column[1:]).area.tolist() == [6, 9]

@@ -244,6 +244,120 @@ def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path)
     assert str(header) in found.problems[0].error
 
 
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """The 512 bytes before a member, as GNU tar writes them."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def with_checksum(block: bytes) -> bytes:
+    """A header whose checksum is right again."""
+    return block[:148] + b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:])) + block[156:]
+
+
+def pax(records: bytes, size: int | None = None) -> bytes:
+    """A header of the next member's, POSIX.1-2001; `size` where it says another than its own."""
+    return header("x", len(records) if size is None else size, tarfile.XHDTYPE) + records + bytes(-len(records) % 512)
+
+
+LONGER = "headers of more than 16384 bytes"
+DAMAGED_HEADERS = [
+    (
+        with_checksum(header("a", 0).replace(b"00000000000", b"99999999999", 1)),
+        "invalid",
+        "damaged header at byte 3072",
+    ),
+    (header("a", -512), "", "'a' has a negative size"),
+    (header("a", -1024, tarfile.GNUTYPE_SPARSE), "", "'a' has a negative size"),  # read again and again
+    (header("a", 1 << 62, b"Z"), "", "ends inside a"),
+    (pax(b"", 1 << 40), LONGER, LONGER),
+    (pax(b"", -512), LONGER, LONGER),
+    (header("a", 1 << 70, tarfile.GNUTYPE_LONGNAME), LONGER, LONGER),
+    (pax(b"2 " * 100_000 + b"="), LONGER, LONGER),  # a hundred thousand records of a hundred kilobytes
+    (header("a", 0, tarfile.GNUTYPE_LONGNAME) * 1000, LONGER, LONGER),
+    (pax(b"21 GNU.sparse.size=x\n") + header("a", 0), "invalid literal", "invalid literal"),
+    (pax(b"18 hdrcharset=\xff\n") + header("a", 0), "can't decode", "can't decode"),
+    (pax(b"%d path=x\n" % 10**30) + header("a", 0), "too large", "too large"),
+]
+
+
+@pytest.mark.parametrize(("block", "first", "later"), DAMAGED_HEADERS)
+def test_a_damaged_header_costs_what_follows_it(tmp_path: Path, block: bytes, first: str, later: str) -> None:
+    path = tmp_path / "s.tar"
+    sound, more = (b"".join(header(n, len(d)) + d + bytes(-len(d) % 512) for n, d in image_members(i)) for i in (1, 2))
+    path.write_bytes(sound + block + more + bytes(1024))
+    found = index(path)
+    assert (ids(found), found.state) == ([1], "truncated")
+    assert later in found.problems[-1].error
+    path.write_bytes(block + more + bytes(1024))
+    found = index(path)
+    assert (ids(found), found.state) == ([], "unreadable" if first else "truncated")
+    assert first in found.problems[-1].error
+
+
+def test_a_shard_that_ends_in_the_map_of_a_sparse_file(tmp_path: Path) -> None:
+    path = write_shard(tmp_path, 1, images=1)
+    more_follows = header("a", 0, tarfile.GNUTYPE_SPARSE)[:482] + b"\1" + bytes(29)
+    last = index(path).images[0].json
+    end = last.offset + last.bytes + -last.bytes % 512
+    path.write_bytes(path.read_bytes()[:end] + with_checksum(more_follows))
+    found = index(path)
+    assert (ids(found), found.state) == ([1001], "truncated")
+    assert "index out of range" in found.problems[-1].error
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", image_members(1, prefix="\udcff/") + image_members(2, prefix="\udcff/../"))
+    found = index(path)
+    assert [image.file_name for image in found.images] == ["\ufffd/sa_1.jpg"]
+    assert found.problems[0].place == "\ufffd/../sa_2.jpg"
+
+
+def test_what_is_said_of_all_members_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w", pax_headers={"comment": "made by hand"}) as archive:
+        for name, data in image_members(1):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    assert ids(index(path)) == [1]
+
+
+def test_numbers_are_written_in_ascii_and_in_a_folder_without_leading_zeros(tmp_path: Path) -> None:
+    odd = [(name.replace("sa_1", "sa_٣"), data) for name, data in image_members(1)]
+    padded = [(name.replace("sa_2", "sa_002"), data) for name, data in image_members(2)]
+    found = index(write_tar(tmp_path / "s.tar", [*odd, *padded]))
+    assert (ids(found), found.other_members) == ([2], 2)
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    for name, data in [*padded, *image_members(3)]:
+        (folder / name).write_bytes(data)
+    found = index(folder)
+    assert (ids(found), reasons(found)) == ([3], {"image:2": "wrong-name"})
+    assert found.problems[0].error == "rename it to sa_2.jpg"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_headers_say_every_image_is_used_or_named(tmp_path: Path, data: st.DataObject) -> None:
+    content = write_shard(tmp_path, 1, images=2).read_bytes()
+    starts = [at for at in range(0, len(content), 512) if content[at + 257 : at + 262] == b"ustar"]
+    for at in data.draw(st.lists(st.sampled_from(starts), min_size=1, max_size=3)):
+        place = at + data.draw(st.integers(0, 511) | st.integers(124, 135) | st.just(156))
+        value = data.draw(st.sampled_from(b"0123456789LKSgx-\x80\xff") | st.integers(0, 255))
+        content = content[:place] + bytes([value]) + content[place + 1 :]
+        content = content[:at] + with_checksum(content[at : at + 512]) + content[at + 512 :]
+    path = tmp_path / "damaged" / "sa_000001.tar"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    found = index(path)
+    named = {problem.image_id for problem in found.problems} - {None}
+    assert found.found == len(found.images) + len(named)
+    assert found.state == "whole" or found.problems
+    str([*found.images, *found.problems]).encode()
+
+
 def test_a_range_that_is_gone_is_an_error(tmp_path: Path) -> None:
     path = write_shard(tmp_path, 1)
     (shard,) = find_shards([str(path)])

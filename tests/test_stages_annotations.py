@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sa1b_shards import HEIGHT, WIDTH, square
 
 from pipeline.shards import IndexedImage, Problem, Range
@@ -127,6 +129,54 @@ def test_a_bad_file_costs_the_image(content: Any, reason: str, place: str) -> No
     ids, problems = read(content)
     assert ids is None
     assert [(p.input, p.reason, p.place) for p in problems] == [("image:7", reason, place)]
+
+
+def test_a_turned_byte_inside_a_text_is_no_utf_8() -> None:
+    ids, problems = read(json.dumps(with_masks(square(1))).encode().replace(b"sa_7", b"s\xff_7"))
+    assert ids is None
+    assert (problems[0].reason, problems[0].place) == ("not-json", "sa_7.json")
+    assert "can't decode byte 0xff" in problems[0].error
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason", "says"),
+    [
+        (changed(segmentation={"size": [HEIGHT, WIDTH], "counts": "\ud800"}), "rle-damaged", "alphabet"),
+        (changed(**{"\ud800": 1}), "wrong-shape", "unknown field `&#55296;`"),
+        (changed(bbox={"\udfff": 1}), "wrong-shape", "Expected `array`"),
+        (changed(bbox=[1e308, 0, 1e308, 1]), "box-outside", "not inside"),
+        (changed(predicted_iou=10**400), "wrong-shape", "out of range"),
+    ],
+)
+def test_half_characters_and_endless_numbers_cost_their_mask_only(annotation: Any, reason: str, says: str) -> None:
+    ids, problems = read(with_masks(square(1), annotation))
+    assert ids == [1]
+    assert [problem.reason for problem in problems] == [reason]
+    assert says in problems[0].error
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**63, 10**400, 1e308])
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["size", "counts", "\ud800"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*square(2), "other"]), VALUES, min_size=1), st.binary(max_size=2), st.data())
+def test_whatever_stands_in_a_file_each_mask_is_sound_or_named(
+    fields: dict[str, Any], damage: bytes, data: st.DataObject
+) -> None:
+    text = json.dumps(with_masks(square(1), changed(**fields), square(3))).encode()
+    place = data.draw(st.integers(0, len(text)))
+    ids, problems = read(text[:place] + damage + text[place + len(damage) :])
+    assert damage or {1, 3} <= set(ids or [])
+    assert problems or damage or len(ids or []) == 3
+    str(problems).encode()
 
 
 def test_nan_costs_its_mask_only() -> None:

@@ -73,6 +73,13 @@ def test_the_shards_table(run: Run, tmp_path: Path) -> None:
     assert (row["images"], row["other_members"]) == (3, 0)
 
 
+def test_an_empty_checksum_file_states_none(run: Run, tmp_path: Path) -> None:
+    path = write_shard(tmp_path, 1)
+    Path(f"{path}.sha256").write_text("\n")
+    build(run, path)
+    assert [commit.facts["sha256"] for commit in run.commits("manifest-index").values()] == [None]
+
+
 def no_session() -> Any:
     raise AssertionError("there was nothing to do")
 
