@@ -58,7 +58,22 @@ def from_parquet(path: Path, data: bytes) -> OwnFile:
         raise UserError(f"{path}: no predictions in it")
     if not key(names):
         raise UserError(f"{path}: has the columns {', '.join(names)[:_TOLD]}. Expected are {EXPECTED}")
-    return OwnFile(path, range(1, len(table) + 1), dict(zip(table.column_names, table.columns, strict=True)))
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return OwnFile(path, range(1, len(table) + 1), {name: _plain(path, name, columns[name]) for name in columns})
+
+
+def _plain(path: Path, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column that Python can hold. Raises `UserError` for dates: it has not every one that Arrow has."""
+    if _has_dates(values.type):
+        told = f"column {name} holds {values.type!s:.80}, neither numbers nor text"
+        raise UserError(f"{path}: {told}. Expected are {EXPECTED}")
+    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
+
+
+def _has_dates(kind: pa.DataType) -> bool:
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    inner += [kind.value_type] if pa.types.is_dictionary(kind) else []
+    return bool(pa.types.is_temporal(kind)) or any(map(_has_dates, inner))
 
 
 def from_records(path: Path, records: Sequence[Record]) -> OwnFile:
@@ -79,10 +94,11 @@ def read(file: OwnFile, model: str) -> OwnPredictions:
     if model and models:
         file = _only(file, model)
     if (model and models and not file.numbers) or (not model and len(models) > 1):
-        raise UsageError(f"{file.path}: predictions of {', '.join(models[:_SHOWN])}; choose one of these models")
+        told = ", ".join(models[:_SHOWN])[:_TOLD]
+        raise UsageError(f"{file.path}: predictions of {told}; choose one of these models")
     benchmarks = _distinct(file, "benchmark")
     if len(benchmarks) > 1:
-        raise UserError(f"{file.path}: answers to several benchmarks: {', '.join(benchmarks[:_SHOWN])}")
+        raise UserError(f"{file.path}: answers to several benchmarks: {', '.join(benchmarks[:_SHOWN])[:_TOLD]}")
     keys = key(file.columns)
     ids = [integers(file.path, file.numbers, name, file.columns[name]) for name in keys]
     told = dict(zip(("image", "place") if len(ids) > 1 else ("instance_id",), ids, strict=True))
@@ -95,7 +111,9 @@ def read(file: OwnFile, model: str) -> OwnPredictions:
 
 
 def _distinct(file: OwnFile, name: str) -> list[str]:
-    return sorted({str(value) for value in listed(file.columns.get(name, [])) if value})
+    """Return the texts of a column; half a character, which JSON can spell and nothing can write, is a "?"."""
+    found = {str(value) for value in listed(file.columns.get(name, [])) if value}
+    return sorted({text.encode(errors="replace").decode() for text in found})
 
 
 def _only(file: OwnFile, model: str) -> OwnFile:

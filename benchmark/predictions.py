@@ -37,6 +37,7 @@ COLUMNS = pa.schema(
 in the file, or the place in its list, from 1."""
 
 _SHOWN = 5
+_DIGITS = 20  # an id has fewer; Python refuses thousands
 
 
 REGIONS = pa.schema(
@@ -252,7 +253,7 @@ def _same(one: str, other: str) -> bool:
 
 def _image_id(image: str) -> int:
     numbers = re.findall(r"\d+", Path(image).stem)
-    return int(numbers[-1]) if numbers else -1
+    return int(numbers[-1]) if numbers and len(numbers[-1]) < _DIGITS else -1
 
 
 def _unknown(predictions: Predictions, unknown: pa.Table, total: int) -> UserError:

@@ -38,13 +38,11 @@ def json_records(path: Path, data: bytes) -> list[Record]:
     text = _text(path, data)
     if path.suffix != ".jsonl":
         try:
-            whole = json.loads(text)
+            whole = _loads(str(path), text)
             return [Record(i, item) for i, item in enumerate(whole if isinstance(whole, list) else [whole], 1)]
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":  # a second line, after a whole first one
                 raise _not_json(path, error, error.lineno) from error
-        except RecursionError as error:
-            raise UserError(f"{path}: thousands of brackets in each other; no list of predictions") from error
     return list(_lines(path, text))
 
 
@@ -52,11 +50,21 @@ def _lines(path: Path, text: str) -> Iterator[Record]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                yield Record(number, json.loads(line))
+                yield Record(number, _loads(f"{path}: line {number}", line))
             except json.JSONDecodeError as error:
                 raise _not_json(path, error, number) from error
-            except RecursionError as error:
-                raise UserError(f"{path}: line {number}: thousands of brackets in each other") from error
+
+
+def _loads(where: str, text: str) -> Any:
+    """Parse JSON. Raises `json.JSONDecodeError`, and `UserError` for what Python refuses in valid JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{where}: thousands of brackets in each other; no prediction has so many") from error
+    except ValueError as error:
+        raise UserError(f"{where}: a number of thousands of digits; no prediction has one") from error
 
 
 def _not_json(path: Path, error: json.JSONDecodeError, line: int) -> UserError:

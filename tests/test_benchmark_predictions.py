@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmark import predictions
 from benchmark.predictions import locate, own_truth, read
@@ -69,6 +71,7 @@ def located(path: Path, **how: Any) -> list[tuple[int, str | None]]:
             "digits.parquet",
             pa.table({"instance_id": ["10", " 20.0"], "text": pa.array(["dog", ""], pa.large_string())}),
         ),
+        ("views.parquet", pa.table({"instance_id": [10, 20], "text": pa.array(["dog", ""], pa.string_view())})),
         ("masks.parquet", pa.table({"image_id": [1, 2], "mask_id": [10, 20], "text": ["dog", ""]})),
         ("more.jsonl", [{**row, "logprob": float("-inf"), "seconds": float("nan")} for row in ROWS]),
     ],
@@ -90,6 +93,22 @@ def test_one_model_of_several(tmp_path: Path, name: str) -> None:
     assert located(path, model="n") == [(10, "cat")]
     assert read(path, model="n").model == "n"
     assert read(write(tmp_path / "q.jsonl", ROWS)).model == "m"
+
+
+def test_one_model_of_several_where_texts_are_string_views(tmp_path: Path) -> None:
+    rows = {"instance_id": [10, 20], "text": ["dog", "mouse"], "model": ["m", "n"]}
+    views = pa.table(rows).cast(
+        pa.schema([("instance_id", pa.int64()), *((n, pa.string_view()) for n in list(rows)[1:])])
+    )
+    assert located(write(tmp_path / "p.parquet", views), model="n") == [(20, "mouse")]
+
+
+def test_models_with_endless_names_or_half_characters(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [ROWS[0], {**ROWS[1], "model": "a" * 10_000}, {**ROWS[1], "model": "\ud800"}])
+    with pytest.raises(UsageError, match=r"predictions of \?, aaa") as told:
+        read(path)
+    assert len(str(told.value)) < 500
+    assert read(write(tmp_path / "q.jsonl", [{**ROWS[0], "model": "\ud800"}])).model == "?"
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
@@ -151,6 +170,8 @@ def test_a_hundred_megabytes_in_a_line(tmp_path: Path) -> None:
         ("p.json", b'[{"instance_id": 10, "text": "a"},\n {"instance', "line 2, character 3: not JSON"),
         ("p.jsonl", b"[" * 100_000, "line 1: thousands of brackets"),
         ("p.json", b"[" * 100_000, "thousands of brackets"),
+        ("p.jsonl", b'{"instance_id": 10, "text": "a"}\n{"a": ' + b"9" * 5000 + b"}", "line 2: a number of thousands"),
+        ("p.json", b"[" + b"9" * 5000 + b"]", "p.json: a number of thousands of digits"),
         ("p.jsonl", [], "no predictions in it"),
         ("p.csv", "instance_id,text\n", "no predictions in it"),
         ("p.csv", "instance_id,text\n10,a,b\n", "line 2: 3 cells where the header has 2; is a text with a comma not"),
@@ -174,6 +195,21 @@ def test_a_hundred_megabytes_in_a_line(tmp_path: Path) -> None:
             "p.parquet",
             pa.table({"instance_id": [10], "text": pa.nulls(1, pa.string())}),
             "holds no text, as in row 1: None",
+        ),
+        (
+            "p.parquet",
+            pa.table({"instance_id": pa.array([2**62], pa.timestamp("us")), "text": ["a"]}),
+            r"column instance_id holds timestamp.us., neither numbers nor text. Expected are text and instance_id",
+        ),
+        (
+            "p.parquet",
+            pa.table({"instance_id": [10], "text": pa.array([2**31 - 1], pa.date32()).dictionary_encode()}),
+            "column text holds dictionary<values=date32.*, neither",
+        ),
+        (
+            "p.parquet",
+            pa.table({"instance_id": [10], "text": pa.array([[1]], pa.list_(pa.timestamp("us", "Nowhere/Land")))}),
+            "column text holds list.*, neither",
         ),
         ("p.parquet", pa.table({"instance_id": [10, None], "text": ["a", "b"]}), "row 2: instance_id None is no whole"),
         ("p.parquet", pa.table({"instance_id": pa.array([2**63], pa.uint64()), "text": ["a"]}), "is no whole number"),
@@ -349,3 +385,50 @@ def test_a_file_of_another_form_than_named(tmp_path: Path, form: str) -> None:
         read(write(tmp_path / "p.jsonl", ROWS), form)
     with pytest.raises(UserError, match=f"{form}|item 1"):
         read(write(tmp_path / "p.json", [5]), form)
+
+
+def test_an_image_whose_number_has_thousands_of_digits(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", [wowseg(f"{'9' * 5000}.jpg", ["a"], ["dog"])])
+    with pytest.raises(UserError, match=r"item 1: image '9+ has no further region|about nothing in this benchmark"):
+        located(path)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=8)
+    | st.sampled_from([10**400, "9" * 5000, "Region 1: dog\nRegion 2: cat"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["10", "text", "\ud800"]), inner),
+    max_leaves=6,
+)
+FORMS: list[dict[str, Any]] = [
+    ROWS[0],
+    {"image_id": 1, "mask_id": 10, "text": "dog", "benchmark": "a"},
+    wowseg("1.jpg", ["a", "b"], ["dog", "cat"]),
+    *vpmllm("Region 1: a\nRegion 2: b", "Region 1: dog\nRegion 2: cat"),
+    {"question_id": 0, "image": "1.jpg", "text": "<Region 1>: A dog."},
+    {"image": "1.jpg", "Answer": "dog", "pred": "a", "region_num": 1},
+    {"query": "Describe it.", "10": "A dog."},
+    {"type": "video", "image_root": "V_1", "annotations": [{"event_id": 1, "gt": "a", "pred": "b"}]},
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(FORMS), st.sampled_from([".json", ".jsonl", ".csv"]), st.binary(max_size=2), st.data())
+def test_any_file_is_read_or_refused_with_its_name(
+    tmp_path: Path, form: dict[str, Any], suffix: str, damage: bytes, data: st.DataObject
+) -> None:
+    changed = {**form, data.draw(st.sampled_from([*form, "model"])): data.draw(JSON)}
+    text = json.dumps([form, changed]) if suffix == ".json" else f"{json.dumps(form)}\n{json.dumps(changed)}\n"
+    content = b"instance_id,text,model\n10,dog,m\n20,,m\n" if suffix == ".csv" else text.encode()
+    place = data.draw(st.integers(0, len(content)))
+    path = write(tmp_path / f"p{suffix}", content[:place] + damage + content[place + len(damage) :])
+    told = ""
+    try:
+        found = read(path)
+        assert len(locate(found, TRUTH)) == sum(found.regions["predicted"].to_pylist())
+    except UserError as error:
+        told = str(error)
+    assert not told or (str(path) in told and len(told) < 1000)
