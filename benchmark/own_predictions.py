@@ -72,7 +72,6 @@ def _plain(path: Path, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _has_dates(kind: pa.DataType) -> bool:
     inner = [kind.field(place).type for place in range(kind.num_fields)]
-    inner += [kind.value_type] if pa.types.is_dictionary(kind) else []
     return bool(pa.types.is_temporal(kind)) or any(map(_has_dates, inner))
 
 

@@ -203,8 +203,8 @@ def test_a_hundred_megabytes_in_a_line(tmp_path: Path) -> None:
         ),
         (
             "p.parquet",
-            pa.table({"instance_id": [10], "text": pa.array([2**31 - 1], pa.date32()).dictionary_encode()}),
-            "column text holds dictionary<values=date32.*, neither",
+            pa.table({"instance_id": [10], "text": pa.array([2**31 - 1], pa.date32())}),
+            "column text holds date32.day., neither",
         ),
         (
             "p.parquet",
