@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 
 import httpx
 import msgspec
@@ -36,6 +36,9 @@ _TOLD = 1000  # characters of the server's own words in a message
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, not of its type, or nested a thousand deep."""
+
 Above = tuple[str, str, Any]
 """A field of a task, its kind, and what it has to be greater than."""
 
@@ -48,6 +51,45 @@ class ProjectSettings(NamedTuple):
     expert_instruction: str = ""
     maximum_annotations: int = 1
     """Annotators per page."""
+
+
+class Annotation(TypedDict):
+    """An answer as the server gives it: what its annotator can set is Any."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    completed_by: int | None
+    """None once the account is deleted."""
+    was_cancelled: Any
+    result: Any
+    updated_at: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")]
+    lead_time: NotRequired[Any]
+
+
+class Task(TypedDict):
+    """A page as the server gives it, with the fields that were asked for."""
+
+    id: int
+    data: NotRequired[dict[str, Any]]
+    meta: NotRequired[Any]
+    annotations: NotRequired[list[Annotation]]
+
+
+class _Tasks(msgspec.Struct):
+    tasks: list[Task]
+
+
+class _Project(msgspec.Struct):
+    id: int
+    title: str
+
+
+class _User(msgspec.Struct):
+    id: int
+    email: str
+
+
+class _Projects(msgspec.Struct):
+    results: list[_Project]
 
 
 class _NoAnswerError(UserError):
@@ -92,12 +134,13 @@ class Client:
         }
         what, found = f"project {wanted.title!r}", self._titled(wanted.title)
         if not found:
-            return int(self._ask("POST", "/api/projects/", what, json=settings)["id"])
-        have = self._ask("GET", f"/api/projects/{found[0]}/", what)
-        changed = {name: value for name, value in settings.items() if have[name] != value}
+            made: _Project = self._ask("POST", "/api/projects/", what, _Project, json=settings)
+            return made.id
+        have: dict[str, Any] = self._ask("GET", f"/api/projects/{found[0]}/", what, dict[str, Any])
+        changed = {name: value for name, value in settings.items() if have.get(name) != value}
         try:
             if changed:
-                self._ask("PATCH", f"/api/projects/{found[0]}/", what, json=changed)
+                self._ask("PATCH", f"/api/projects/{found[0]}/", what, Any, json=changed)
         except UserError as error:
             if "Created annotations are incompatible" not in str(error):
                 raise
@@ -120,8 +163,8 @@ class Client:
     def titles(self, part: str) -> list[tuple[str, int]]:
         """Return title and id of the projects whose title holds `part`, sorted; of the first thousand."""
         query = {"title": part, "include": "id,title", "page_size": 1000}
-        listed = self._ask("GET", "/api/projects/", f"project {part!r}", params=query)["results"]
-        return sorted((str(project["title"]), int(project["id"])) for project in listed)
+        listed: _Projects = self._ask("GET", "/api/projects/", f"project {part!r}", _Projects, params=query)
+        return sorted((project.title, project.id) for project in listed.results)
 
     def _titled(self, title: str) -> list[int]:
         found = [project for name, project in self.titles(title) if name == title]
@@ -135,23 +178,26 @@ class Client:
         Raises `UserError` when it does not exist there, or is not below the server's document root.
         """
         path, what = "/api/storages/localfiles", f"project {project}"
-        if all(s["path"] != folder for s in self._ask("GET", path, what, params={"project": project})):
+        there: list[dict[str, Any]] = self._ask("GET", path, what, list[dict[str, Any]], params={"project": project})
+        if all(storage.get("path") != folder for storage in there):
             never = "(?!)"  # the button for making tasks of the files makes none
             record = {"project": project, "path": folder, "title": "crops", "regex_filter": never}
-            self._ask("POST", path, what, json=record)
+            self._ask("POST", path, what, Any, json=record)
 
     def pages(self, project: int) -> dict[str, list[int]]:
         """Return the ids of the project's tasks by their page id; more than one where a page was stored twice."""
         tasks: dict[str, list[int]] = {}
         for task in self._tasks(project, _LISTED, "task_only", "id,meta"):
-            if page_id := (task["meta"] or {}).get("page_id"):  # people can add tasks of their own
+            meta = task.get("meta")
+            page_id = meta.get("page_id") if isinstance(meta, dict) else None
+            if isinstance(page_id, str):  # people can add tasks of their own
                 tasks.setdefault(page_id, []).append(task["id"])
         return tasks
 
     def stored(self, project: int) -> Iterator[dict[str, Any]]:
         """Yield the data of the project's tasks, in the order in which they were stored."""
         for task in self._tasks(project, _READ, "task_only", "id,data"):
-            yield task["data"]
+            yield task.get("data", {})
 
     def send(self, project: int, tasks: Iterable[Mapping[str, Any]]) -> int:
         """Store the tasks whose page is not there yet, `PAGES_PER_REQUEST` at a time, and return how many those were.
@@ -167,7 +213,7 @@ class Client:
             while (batch := upcoming.result()).page_ids:
                 upcoming = ahead.submit(_encoded, missing)
                 try:
-                    self._ask("POST", f"/api/projects/{project}/import", f"project {project}", **batch.body)
+                    self._ask("POST", f"/api/projects/{project}/import", f"project {project}", Any, **batch.body)
                 except _NoAnswerError as error:
                     self._settle(project, batch.page_ids, error)
                 sent += len(batch.page_ids)
@@ -181,7 +227,7 @@ class Client:
             time.sleep(pause)
         raise UserError(f"{error} {len(batch)} pages are not stored yet. Wait for the server, then run this again.")
 
-    def annotated(self, project: int, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+    def annotated(self, project: int, since: datetime | None = None) -> Iterator[Task]:
         """Yield the tasks with at least one answer: `data`, `meta`, `annotations`, skipped ones included, drafts not.
 
         With `since`, in UTC, only those that changed after it: a task does when one of its annotations does. Listing is
@@ -194,14 +240,16 @@ class Client:
 
     def name(self) -> str:
         """Return what the server is called in our tables: the same at another address, and after a restore."""
-        made = [str(one["created_at"]) for one in self._ask("GET", "/api/organizations/", "organisations")]
+        there: list[dict[str, Any]] = self._ask("GET", "/api/organizations/", "organisations", list[dict[str, Any]])
+        made = [str(one.get("created_at")) for one in there]
         return f"label-studio-{sha256(min(made, default='').encode())[:8]}"
 
     def people(self) -> dict[int, str]:
         """Return everybody who can log in: id, as in `completed_by`, to address."""
-        return {int(one["id"]): str(one["email"]) for one in self._ask("GET", "/api/users/", "users")}
+        users: list[_User] = self._ask("GET", "/api/users/", "users", list[_User])
+        return {user.id: user.email for user in users}
 
-    def _tasks(self, project: int, size: int, fields: str, include: str, *above: Above) -> Iterator[dict[str, Any]]:
+    def _tasks(self, project: int, size: int, fields: str, include: str, *above: Above) -> Iterator[Task]:
         """Yield tasks in the order of their ids, `size` a request, each once, whatever people do meanwhile."""
         query = {"project": project, "page_size": size, "fields": fields, "include": include}
         last = 0
@@ -209,13 +257,16 @@ class Client:
             filters = [_filter("id", "Number", last), *(_filter(*field) for field in above)]
             wanted = {"filters": {"conjunction": "and", "items": filters}}
             asked = query | {"query": msgspec.json.encode(wanted).decode()}
-            tasks = self._ask("GET", "/api/tasks/", f"project {project}", params=asked)["tasks"]
-            yield from tasks
-            if len(tasks) < size:
+            found: _Tasks = self._ask("GET", "/api/tasks/", f"project {project}", _Tasks, params=asked)
+            yield from found.tasks
+            if len(found.tasks) < size:
                 return
-            last = tasks[-1]["id"]
+            if found.tasks[-1]["id"] <= last:  # or this would go on for ever
+                raise UserError(f"{self._url}: lists the same pages of project {project} again and again.")
+            last = found.tasks[-1]["id"]
 
-    def _ask(self, method: str, path: str, what: str, **content: Any) -> Any:
+    def _ask(self, method: str, path: str, what: str, kind: Any, **content: Any) -> Any:
+        """Return the server's answer as `kind`. Raises `UserError`."""
         try:
             answer = self._http.request(method, path, **content)
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -227,8 +278,10 @@ class Client:
         if not answer.is_success:
             raise self._failure(answer, what)
         try:
-            return msgspec.json.decode(answer.content)
-        except msgspec.DecodeError:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{self._url}: the answer about {what} is not as Label Studio's: {error}") from None
+        except _UNREADABLE:
             raise UserError(f"{self._url}: the answer about {what} is not JSON. Is this a Label Studio?") from None
 
     def _failure(self, answer: httpx.Response, what: str) -> UserError:
@@ -269,7 +322,7 @@ def _address(url: str) -> httpx.URL:
 
 def _told(answer: httpx.Response) -> str:
     """Return what the server's JSON says is wrong; its HTML pages say nothing and can be long."""
-    with suppress(msgspec.DecodeError):
+    with suppress(*_UNREADABLE):
         content = msgspec.json.decode(answer.content)
         if isinstance(content, dict):
             told = content.get("validation_errors") or content.get("detail") or content
@@ -308,7 +361,7 @@ class _PersonalToken(httpx.Auth):
         renewed = yield httpx.Request("POST", request.url.join("/api/token/refresh"), json={"refresh": self._token})
         try:
             self._access = msgspec.json.decode(renewed.content, type=_Renewed).access
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return  # what was answered instead of an access token, most likely a 401, is the answer
         request.headers["Authorization"] = f"Bearer {self._access}"
         yield request

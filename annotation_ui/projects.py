@@ -124,6 +124,8 @@ def recover(run: Run, client: Client) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for found, project in sorted(known, key=lambda one: one[0][2] != _FIRST):  # whose first page marks all titles
         for data in client.stored(project):
+            if "page_id" not in data or "names" not in data:
+                continue  # people can add tasks of their own
             about = {"page_id": data["page_id"], "round": found[2], "view": found[3]}
             for tile, category in data["names"].items():
                 mask_id, _, place = tile.partition(".")

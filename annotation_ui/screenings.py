@@ -26,6 +26,9 @@ _OVERLAP = timedelta(minutes=15)
 """How much is read twice: an answer is stored some time after the moment that it bears, 47 s were seen."""
 
 
+_LONGEST = 1e9  # seconds: thirty years
+
+
 class Fetched(NamedTuple):
     """What came in."""
 
@@ -52,7 +55,7 @@ def fetch(run: Run, client: Client, *, recent: bool = False) -> Fetched:
         count = 0
         try:
             for place, task, annotation in _answers(run, client, known if recent else set()):
-                version = (int(annotation["id"]), str(annotation["updated_at"]), place)
+                version = (annotation["id"], annotation["updated_at"], place)
                 if version in known:
                     continue
                 found = _verdicts(task, annotation, tiles, place)
@@ -76,7 +79,7 @@ def _answers(
         place = f"{server}/projects/{project}"
         changes = [datetime.fromisoformat(changed) for _, changed, where in known if where == place]
         for task in client.annotated(project, max(changes) - _OVERLAP if changes else None):
-            for annotation in task["annotations"]:
+            for annotation in task.get("annotations", []):
                 if not annotation["was_cancelled"]:
                     yield place, task, annotation
 
@@ -109,24 +112,31 @@ def _tiles(run: Run) -> dict[str, dict[str, Row]]:
 def _verdicts(
     task: Mapping[str, Any], annotation: Mapping[str, Any], tiles: Mapping[str, Mapping[str, Row]], place: str
 ) -> list[Row] | Refused:
-    page = tiles.get(str(task["data"].get("page_id")))
+    page = tiles.get(str(task.get("data", {}).get("page_id")))
     if page is None:
         return Refused("a page that this run never sent")
+    if annotation["completed_by"] is None:
+        return Refused("its annotator's account is deleted")
     found = answers.verdicts(task, annotation)
     if isinstance(found, Refused):
         return found
     if strangers := [uid for uid in found if uid not in page]:
         return Refused(f"{strangers[0]!r:.100}: not on the page as it was sent")
-    spent = annotation.get("lead_time")
+    spent = _seconds(annotation.get("lead_time"))
     every = {
-        "annotator": annotator(place.rpartition("/projects/")[0], int(annotation["completed_by"])),
-        "annotation_id": int(annotation["id"]),
+        "annotator": annotator(place.rpartition("/projects/")[0], annotation["completed_by"]),
+        "annotation_id": annotation["id"],
         "seconds": spent / len(found) if spent else None,
         "page_seconds": spent,
-        "submitted_at": str(annotation["updated_at"]),
+        "submitted_at": annotation["updated_at"],
         "server": place,
     }
     return [{**_about(page[uid]), **every, "verdict": verdict} for uid, verdict in found.items()]
+
+
+def _seconds(told: Any) -> float | None:
+    """Return how long an answer took, where that is a time: anybody can send another."""
+    return float(told) if isinstance(told, int | float) and 0 <= told < _LONGEST else None
 
 
 def _about(tile: Row) -> Row:

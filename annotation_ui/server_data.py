@@ -104,7 +104,7 @@ def keys(data_dir: Path) -> Secrets:
         raise UsageError(f"{path}: others can read it. Give it to its owner alone: chmod 600 {path}")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Secrets)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise UsageError(f"{path}: not a file of secrets. Restore a backup.") from None
 
 

@@ -201,7 +201,7 @@ def load(folder: Path) -> Stats:
     """Read the statistics of a release. Raises `UserError` where there are none, or they are damaged."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Stats)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read: {error}") from error
 
 
@@ -249,5 +249,5 @@ def _audit(run: Run) -> Audit | None:
         return None
     try:
         return msgspec.json.decode(run.folder.read(_AUDIT), type=_Screening).audit
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{run.folder.uri}/{_AUDIT}: {error}. Make it again: rr7k stage-3 import") from error

@@ -126,7 +126,7 @@ def _identity(folder: Path) -> tuple[str, str]:
     for file in ("perturbed.json", "stats.json", "import.json"):
         try:
             told = msgspec.json.decode((folder / file).read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue
         if file == "perturbed.json":  # the published rows are of the masks as they were
             return str(told["name"]), ""

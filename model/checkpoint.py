@@ -201,7 +201,7 @@ def _settings(folder: Path, raw: dict[str, Any]) -> Settings:
         return Settings(template=raw["template"]) if "template" in raw else Settings()
     try:
         return msgspec.json.decode(path.read_bytes(), type=Settings)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from None
 
 

@@ -45,7 +45,7 @@ def read(path: Path) -> list[Mask]:
         )
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"{path}: {error}. Masks are a list of COCO RLEs, or SA-1B's JSON: "
             '{"annotations": [{"segmentation": {"size": [height, width], "counts": …}}]}.'

@@ -71,7 +71,7 @@ def _read(config_file: str, folder: Traversable) -> dict[str, Any]:
         raise UsageError(f"{config_file}: no such file, nor one of the presets {', '.join(there)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{config_file}: cannot read it ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, brackets a thousand deep
         raise UsageError(f"{config_file}: not valid TOML: {error}.") from error
     base = values.pop("base", None)
     if base is None:
@@ -83,7 +83,8 @@ def _read(config_file: str, folder: Traversable) -> dict[str, Any]:
 
 def _over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Put values over those of a base, section by section."""
-    sections = {name: {**below[name], **values[name]} for name in below.keys() & values.keys()}
+    both = [name for name in below.keys() & values.keys() if isinstance(values[name], dict)]
+    sections = {name: {**below[name], **values[name]} for name in both}
     return {**below, **values, **sections}
 
 
@@ -94,7 +95,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: write it as section.key=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # an unquoted string
     for key in keys[:-1]:
         values = values.setdefault(key, {})

@@ -91,7 +91,7 @@ def _wait_out(folder: Folder, name: str, step: str) -> None:
         owner = msgspec.json.decode(folder.read(name), type=Owner)
     except FileNotFoundError:
         return
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BusyError(
             f"{folder.uri}/{name}: unreadable lock ({error}). Delete it if no other run is active."
         ) from error

@@ -311,7 +311,7 @@ class Run:
 def _decode(folder: Folder, name: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(folder.read(name), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{folder.uri}/{name}: damaged record ({error}). Delete it: that piece is then done again."
         ) from error

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from annotation_ui.answers import Refused, latest, verdicts
 
@@ -72,6 +74,34 @@ def test_a_single_verdict(verdict: str) -> None:
 )
 def test_an_answer_that_is_none(task: dict[str, Any], given: dict[str, Any], reason: str) -> None:
     assert verdicts(task, given) == Refused(reason)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["value", "choices", "uid"]), inner),
+    max_leaves=5,
+)
+PARTS = JSON | st.fixed_dictionaries(
+    {
+        "from_name": st.sampled_from(["wrong", "private", "verdict", "clean"]) | JSON,
+        "to_name": st.just("page") | JSON,
+        "type": st.just("choices") | JSON,
+        "value": st.fixed_dictionaries({"choices": st.lists(st.sampled_from(["a", "b", "keep"]) | JSON)}) | JSON,
+    }
+)
+
+
+@given(
+    st.sampled_from([PAGE, SINGLE]) | st.fixed_dictionaries({"data": JSON}) | JSON,
+    st.fixed_dictionaries({"was_cancelled": st.just(False) | JSON, "result": st.lists(PARTS, max_size=3) | JSON})
+    | JSON,
+)
+def test_whatever_was_answered_is_a_verdict_on_every_uid_or_none(task: Any, answered: Any) -> None:
+    found = verdicts(task, answered)
+    if isinstance(found, Refused):
+        assert 0 < len(found.reason) < 300
+    elif found and task == PAGE:
+        assert found.keys() == set("abcd")
 
 
 def test_each_annotators_last_answer_counts() -> None:

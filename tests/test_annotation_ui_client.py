@@ -29,6 +29,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.behaviour = ""
+        self.said = b""
         self.tasks: list[dict[str, Any]] = []
         self.imports: list[int] = []
         self.accesses = 0
@@ -51,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(400, json.dumps({"detail": f"odd: {authorization}"}).encode())
         elif self.server.behaviour == "html":
             self.answer(200, b"<html>sign in</html>")
+        elif self.server.behaviour == "say":
+            self.answer(200, self.server.said)
         elif self.server.behaviour == "break":
             self.connection.shutdown(socket.SHUT_RDWR)
         else:
@@ -179,6 +182,61 @@ def test_other_failures_tell_no_secret(server: Server, behaviour: str, told: str
     assert str(failed.value).startswith(server.url)
     for secret in (TOKEN, COOKIE, "traceback"):
         assert secret not in str(failed.value)
+
+
+ANSWERED = {"id": 1, "completed_by": 1, "was_cancelled": False, "result": [], "updated_at": "2026-11-24T10:00:00.5Z"}
+
+
+def answered(**other: Any) -> dict[str, Any]:
+    return {"tasks": [{"id": 1, "data": {}, "meta": {}, "annotations": [ANSWERED | other]}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b'{"tasks": [{"id": 1, "meta": "\xff"}]}', "is not JSON. Is this a Label Studio?"),
+        (b'{"tasks": [{"id": 1, "meta": ' + b"[" * 100_000, "is not JSON. Is this a Label Studio?"),
+        ([], "is not as Label Studio's: Expected `object`, got `array`"),
+        ({}, "missing required field `tasks`"),
+        ({"tasks": [{"meta": {}}]}, "missing required field `id` - at `$.tasks[0]`"),
+        ({"tasks": [{"id": 1, "data": "x"}]}, "Expected `object`, got `str` - at `$.tasks[0].data`"),
+        (answered(id=2**63), "at `$.tasks[0].annotations[0].id`"),
+        (answered(updated_at=None), "at `$.tasks[0].annotations[0].updated_at`"),
+        (answered(updated_at="yesterday"), "at `$.tasks[0].annotations[0].updated_at`"),
+        (answered(completed_by="ann"), "at `$.tasks[0].annotations[0].completed_by`"),
+        ({"tasks": [{"id": 1}] * 500}, "lists the same pages of project 1 again and again"),
+    ],
+)
+def test_answers_that_are_not_label_studios(server: Server, said: Any, told: str) -> None:
+    server.behaviour, server.said = "say", said if isinstance(said, bytes) else json.dumps(said).encode()
+    with Client(server.url, TOKEN) as there, pytest.raises(UserError) as failed:
+        list(there.annotated(1))
+    assert told in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "ask", [Client.name, Client.people, lambda there: there.find("x"), lambda there: there.serve(1, "x")]
+)
+@pytest.mark.parametrize("said", [b"{}", b"[{}]", b'{"results": [{"id": "1"}]}', b"null"])
+def test_other_answers_that_are_not_label_studios(server: Server, ask: Any, said: bytes) -> None:
+    server.behaviour, server.said = "say", said
+    with Client(server.url, TOKEN) as there, suppress(UserError):
+        ask(there)
+
+
+@pytest.mark.parametrize("meta", [None, 5, "x", [], {}, {"page_id": None}, {"page_id": ["a"]}])
+def test_tasks_that_people_added_are_no_pages(server: Server, meta: Any) -> None:
+    server.tasks = [*tasks(1), {"meta": meta}]
+    with Client(server.url, TOKEN) as there:
+        assert there.pages(1) == {"p0": [1]}
+
+
+def test_what_annotators_can_set_is_handed_on(server: Server) -> None:
+    odd = {"result": {"a": None}, "lead_time": "long", "was_cancelled": None, "completed_by": None}
+    server.behaviour, server.said = "say", json.dumps(answered(**odd)).encode()
+    with Client(server.url, TOKEN) as there:
+        (task,) = there.annotated(1)
+    assert task["annotations"] == [ANSWERED | odd]
 
 
 def test_nobody_there() -> None:

@@ -12,7 +12,10 @@ from label_studio_site import Annotator, Site, chromium
 from sa1b_shards import rows
 
 from annotation_ui import projects, screenings
+from annotation_ui.answers import Refused
+from annotation_ui.client import Annotation, Task
 from annotation_ui.screenings import Fetched
+from pipeline import tables
 from pipeline.errors import UserError
 from pipeline.run import Run
 
@@ -101,6 +104,31 @@ def test_masks_without_a_picture_are_left_out_and_a_lost_project_is_told(screeni
         site.post(f"/api/projects/{project}/", None, "DELETE")
     with pytest.raises(UserError, match=r"no project .* Was it deleted"):
         screening.fetch()
+
+
+TILE = {"mask_id": 7, "category": "dog", "page_id": "p", "round": "screening", "place": 0}
+TASK: Task = {"id": 1, "data": {"page_id": "p", "wrong": [{"value": "7.0"}]}}
+
+
+def answer(**other: Any) -> Annotation:
+    made: Any = {"id": 1, "completed_by": 2, "was_cancelled": False, "result": [], "updated_at": "2026-11-24T10:00:00Z"}
+    return made | other
+
+
+def test_an_answer_of_nobody_is_none() -> None:
+    found = screenings._verdicts(TASK, answer(completed_by=None), {"p": {"7.0": TILE}}, "s/projects/1")
+    assert found == Refused("its annotator's account is deleted")
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(4, 4.0), (2.5, 2.5), (None, None), ("4", None), (-1, None), ([], None), (10**400, None), (float("nan"), None)],
+)
+def test_a_time_that_is_none_costs_no_verdict(told: Any, seconds: float | None) -> None:
+    found = screenings._verdicts(TASK, answer(lead_time=told), {"p": {"7.0": TILE}}, "s/projects/1")
+    assert not isinstance(found, Refused)
+    (row,) = tables.from_rows("screenings", found).to_pylist()
+    assert (row["verdict"], row["page_seconds"], row["seconds"]) == ("keep", seconds, seconds)
 
 
 def test_projects_are_bounded_and_keep_their_pages(

@@ -70,10 +70,15 @@ def test_malformed_overrides(override: str) -> None:
         load("manifest.seed=1", override)
 
 
-@pytest.mark.parametrize("text", ["[manifest", "\x00"])
+@pytest.mark.parametrize("text", ["[manifest", "\x00", "seed = " + "9" * 5000, "seed = " + "[" * 10_000])
 def test_files_that_are_no_toml(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="not valid TOML"):
         load(text=text, path=tmp_path / "c.toml")
+
+
+def test_a_value_in_place_of_a_section_of_the_base(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="manifest: "):
+        load(text='base = "rr7k"\nmanifest = 3', path=tmp_path / "c.toml")
 
 
 def test_a_file_that_is_not_there_names_the_presets() -> None:

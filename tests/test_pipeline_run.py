@@ -85,9 +85,10 @@ def test_another_table_in_its_place_is_refused(run: Run) -> None:
         tables.check(run.dataset("quarantine").schema, "masks", "here")
 
 
-def test_a_damaged_record_says_where(run: Run) -> None:
+@pytest.mark.parametrize("content", [b"{", b'{"step": "\xff"}', b"[" * 100_000])
+def test_a_damaged_record_says_where(run: Run, content: bytes) -> None:
     commit(run, "a", ["1"])
-    run.folder.sub("commits", "s").replace("a.json", b"{")
+    run.folder.sub("commits", "s").replace("a.json", content)
     with pytest.raises(UserError, match=r"a\.json: damaged record"):
         run.commits("s")
 

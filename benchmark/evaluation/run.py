@@ -292,7 +292,7 @@ def _read(path: Path, kind: type[T]) -> T | None:
     """Read a record; none where there is none, or one of another version of the program."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -46,7 +46,7 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         told = msgspec.json.decode((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told["info"]["features"]
         return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return {}
 
 
