@@ -115,7 +115,7 @@ def _row(path: Path, number: int, line: bytes) -> Row:
         raise UserError(f"{path}: line {number}: {len(line):,} bytes are no row of a leaderboard")
     try:
         return msgspec.json.decode(line, type=Row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"{path}: line {number}: no row of a leaderboard ({error}). Give leaderboard.jsonl of rr7k score."
         ) from error

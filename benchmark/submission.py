@@ -143,7 +143,7 @@ def unpack(path: Path) -> tuple[Submission, dict[str, bytes]]:
             members = _members(path, archive)
             made = msgspec.json.decode(_content(path, archive, members.pop(_FILE)), type=Submission)
             data = {name.removeprefix(_FOLDER): _content(path, archive, info) for name, info in members.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: {_FILE}: {error}") from error
     except _DAMAGE as error:
         raise UserError(f"{path}: no submission: not a zip file as rr7k submit writes it ({error})") from error

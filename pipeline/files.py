@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pyarrow.fs as pafs
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, UserError
 
 _REMOTE_WINDOW = 16 << 20
 """Bytes a sequential read fetches at once from an object store: a request costs tens of milliseconds."""
@@ -164,8 +164,19 @@ class Folder:
 
     def names(self, suffix: str = "") -> list[str]:
         """List the files in the folder (not below it) that end in `suffix`, sorted; empty if it is absent."""
+        return [name for name in self.sizes() if name.endswith(suffix)]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file in the folder (not below it), by name, sorted; none if it is absent.
+
+        Raises `UserError` for a name that is not UTF-8.
+        """
         infos = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
-        return sorted(i.base_name for i in infos if i.type == pafs.FileType.File and i.base_name.endswith(suffix))
+        try:
+            return dict(sorted((info.base_name, info.size) for info in infos if info.type == pafs.FileType.File))
+        except UnicodeDecodeError as error:
+            name = error.object.decode(errors="replace")
+            raise UserError(f"{self.uri}: holds a file whose name is not UTF-8, {name!r}. Rename it.") from error
 
     def exists(self, name: str) -> bool:
         """Say whether the folder holds a file of that name."""

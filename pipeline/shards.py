@@ -140,8 +140,7 @@ def _folder(path: str) -> list[Shard]:
     folder = files.Folder(path)
     if tars := folder.names(".tar"):
         return _tars(path, tars)
-    infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
-    members = sorted((i.base_name, i.size) for i in infos if _MEMBER.fullmatch(i.base_name))
+    members = [(name, size) for name, size in folder.sizes().items() if _MEMBER.fullmatch(name)]
     if not members:
         raise UsageError(
             f"{path}: holds neither *.tar nor sa_N.jpg with sa_N.json. Name an SA-1B shard, a folder of "

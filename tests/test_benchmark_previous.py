@@ -10,7 +10,7 @@ from released_runs import content, decision, fill, make, pair, photograph, shard
 from sa1b_shards import build, inline
 from test_pipeline_cli_release import said
 
-from benchmark import previous, removals
+from benchmark import previous, removals, stats
 from benchmark.previous import Previous, Refused
 from benchmark.removals import Removals
 from benchmark.stats import Moves, Stats
@@ -120,6 +120,13 @@ def test_what_is_no_earlier_release_is_refused(run: Run, tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"--version 1.0.0: the release given as --previous, .*out, has it already"):
         make(run, tmp_path / "more", previous=tmp_path / "out")
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"name": "rr7k-\xff"}'])
+def test_damaged_statistics_are_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "stats.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"stats.json: cannot be read"):
+        stats.load(tmp_path)
 
 
 def test_the_command_says_how_many_moved(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

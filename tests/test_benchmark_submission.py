@@ -165,6 +165,8 @@ def test_damage_is_an_error_of_ours(packed: Path, tmp_path: Path) -> None:
         (zipped(broken, {"submission.json": files["submission.json"]}).read_bytes(), "it needs submission.json"),
         (zipped(broken, {"predictions/p.parquet": b""}).read_bytes(), "it needs submission.json"),
         (zipped(broken, {**files, "submission.json": b"{"}).read_bytes(), "submission.json: "),
+        (zipped(broken, {**files, "submission.json": b'{"x": "\xff"}'}).read_bytes(), "submission.json: "),
+        (zipped(broken, {**files, "submission.json": b'{"x": ' + b"[" * 99_999}).read_bytes(), "submission.json: "),
         (zipped(broken, {**files, "submission.json": b"{}"}).read_bytes(), "missing required field"),
         (zipped(broken, {**files, "submission.json": b" " * (5 << 20)}).read_bytes(), "of some kilobytes"),
         (zipped(broken, {**files, "predictions/p.parquet": b"x"}).read_bytes(), "not those that submission.json lists"),

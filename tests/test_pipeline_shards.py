@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sa1b_shards import HEIGHT, WIDTH, Members, image_members, jpeg, write_shard, write_tar
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, UserError
 from pipeline.shards import MissingBytesError, ShardIndex, find_shards, index_shard, open_shard
 
 MAX_PIXELS = 100_000_000
@@ -59,6 +60,13 @@ def test_a_shard_is_known_by_a_path_that_holds_in_every_folder(tmp_path: Path, m
 def test_paths_without_shards(tmp_path: Path, path: str) -> None:
     with pytest.raises(UsageError, match=r"no such|no file matches|holds neither"):
         find_shards([str(tmp_path / path)])
+
+
+def test_a_folder_with_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    write_shard(tmp_path, 1)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/notes\xff.txt")).touch()
+    with pytest.raises(UserError, match="name is not UTF-8, 'notes\ufffd"):
+        find_shards([str(tmp_path)])
 
 
 def test_two_shards_of_one_name(tmp_path: Path) -> None:
