@@ -93,8 +93,8 @@ def read(file: OwnFile, model: str) -> OwnPredictions:
     if model and models:
         file = _only(file, model)
     if (model and models and not file.numbers) or (not model and len(models) > 1):
-        told = ", ".join(models[:_SHOWN])[:_TOLD]
-        raise UsageError(f"{file.path}: predictions of {told}; choose one of these models")
+        several = ", ".join(models[:_SHOWN])[:_TOLD]
+        raise UsageError(f"{file.path}: predictions of {several}; choose one of these models")
     benchmarks = _distinct(file, "benchmark")
     if len(benchmarks) > 1:
         raise UserError(f"{file.path}: answers to several benchmarks: {', '.join(benchmarks[:_SHOWN])[:_TOLD]}")

@@ -111,8 +111,9 @@ TASK: Task = {"id": 1, "data": {"page_id": "p", "wrong": [{"value": "7.0"}]}}
 
 
 def answer(**other: Any) -> Annotation:
-    made: Any = {"id": 1, "completed_by": 2, "was_cancelled": False, "result": [], "updated_at": "2026-11-24T10:00:00Z"}
-    return made | other
+    said: Any = {"id": 1, "completed_by": 2, "was_cancelled": False, "result": [], "updated_at": "2026-11-24T10:00:00Z"}
+    made: Annotation = said | other
+    return made
 
 
 def test_an_answer_of_nobody_is_none() -> None:
