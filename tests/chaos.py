@@ -1,9 +1,10 @@
 """`make chaos`: a small run that is broken at random moments, and has to end as if nothing had happened.
 
-Real: the command line, Ray, Parquet, servers on loopback that speak OpenAI's protocol. Simulated: the shards (noise),
-what the servers answer, and the screening. One line of commands, from shards to a release, runs undisturbed; a second
-run gets, in every step, some of these: the driver killed, a worker of Ray killed, an interrupt, the engine's server
-gone for a while, the disk full. Then bytes of its tables are turned over and, for a third run, bytes of the shards.
+Real: the command line, Ray, Parquet, Label Studio, servers on loopback that speak OpenAI's protocol. Simulated: the
+shards (noise), what the servers answer, and the people. One line of commands, from shards to a release, runs
+undisturbed; a second run gets, in every step, some of these: the driver killed, a worker of Ray killed, an interrupt,
+the engines' servers or Label Studio gone for a while, the disk full. Then bytes of its tables are turned over and, for
+a third run, bytes of the shards.
 
 It must come out: after each blow the funnel adds up, nothing ends in a traceback, and the release is that of the
 undisturbed run, byte for byte; a release of damaged tables is refused, and doing as the message says mends them.
@@ -29,11 +30,14 @@ from typing import NamedTuple
 
 import psutil
 from checking_server import CheckingServer
+from label_studio_site import Site
 from named_shards import write_shard
 from naming_server import NamingServer
 from rich.console import Console
 from test_end_to_end import rr7k, served_by, start
 
+from annotation_ui import connection
+from annotation_ui.projects import batches
 from pipeline.run import Run
 from stages.funnel import levels
 
@@ -52,15 +56,47 @@ class ChaosError(Exception):
     """What should not have happened."""
 
 
+class People(Site):
+    """A Label Studio of a run, and who answers there."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        crops = run / "crops"
+        crops.mkdir(parents=True)
+        super().__init__(folder, crops)
+        self._run = Run(str(run))
+
+    def away(self) -> None:
+        """Be killed, and come back after a while."""
+        self.process().kill()
+        time.sleep(AWAY)
+        self.restart()
+
+    def answer(self) -> None:
+        """Answer every page that has no answer yet: one tile in five is wrong."""
+        with self.client() as client:
+            found = [client.find(batch.title) for batch in batches(self._run)]
+            tasks = [task for project in found for ids in client.pages(project).values() for task in ids]
+        for task in (self.get(f"/api/tasks/{number}/").json() for number in tasks):
+            if not task["annotations"]:
+                uids = [tile["value"] for tile in task["data"]["wrong"]]
+                chosen = [uid for uid in uids if int(uid.partition(".")[0]) % 5 == 0]
+                marks = {"from_name": "wrong", "to_name": "page", "type": "choices", "value": {"choices": chosen}}
+                self.post(f"/api/tasks/{task['id']}/annotations/", {"result": [marks] if chosen else []})
+
+
 class Step(NamedTuple):
     """A command of the line."""
 
     title: str
     arguments: tuple[object, ...]
+    after: Callable[[], None] = lambda: None
+    """What people do then."""
 
 
 class Servers:
-    """Who names and who checks; both can go away and come back at the same address."""
+    """Who names, who checks, and where people screen; all can go away and come back at the same address."""
+
+    people: People
 
     def __init__(self) -> None:
         self.naming, self.checking = _naming(0), CheckingServer()
@@ -81,6 +117,16 @@ def _naming(port: int) -> NamingServer:
     return server
 
 
+@contextmanager
+def screening(servers: Servers, folder: Path, run: Path) -> Iterator[None]:
+    """Have people screen a run on a Label Studio of its own."""
+    servers.people = people = People(folder, run)
+    os.environ |= {connection.URL: people.server.url, connection.TOKEN: people.server.token}
+    os.environ[connection.CROPS] = people.server.folder
+    yield
+    people.stop()
+
+
 def line(run: Path, shards: Path, servers: Servers, release: Path) -> list[Step]:
     """Return the commands from shards to a release."""
     naming, checking = servers.addresses
@@ -90,7 +136,8 @@ def line(run: Path, shards: Path, servers: Servers, release: Path) -> list[Step]
         Step("names", ("stage-1", "names", *at, *served_by("namer", naming))),
         Step("pairs", ("stage-1", "pairs", *at)),
         Step("stage 2", ("stage-2", *at, *served_by("verifier", checking), "--set", "head_tail.head_min_count=20")),
-        Step("stage 3", ("stage-3", *at, "--simulate")),
+        Step("export", ("stage-3", "export", *at), servers.people.answer),
+        Step("import", ("stage-3", "import", *at)),
         Step("release", released(run, release)),
     ]
 
@@ -135,12 +182,21 @@ def take_servers(_: subprocess.Popen[str], servers: Servers) -> str:
     return "servers away"
 
 
-BLOWS: tuple[Callable[[subprocess.Popen[str], Servers], str], ...] = (
-    kill_driver,
-    kill_worker,
-    interrupt,
-    take_servers,
-)
+def kill_label_studio(_: subprocess.Popen[str], servers: Servers) -> str:
+    """Kill Label Studio and let it come back."""
+    servers.people.away()
+    return "Label Studio killed"
+
+
+Blow = Callable[[subprocess.Popen[str], Servers], str]
+
+BLOWS: tuple[Blow, ...] = (kill_driver, kill_worker, interrupt)
+ALSO: dict[str, Blow] = {
+    "names": take_servers,
+    "stage 2": take_servers,
+    "export": kill_label_studio,
+    "import": kill_label_studio,
+}
 
 
 # --- the line, whole and broken ---
@@ -149,20 +205,22 @@ BLOWS: tuple[Callable[[subprocess.Popen[str], Servers], str], ...] = (
 def undisturbed(steps: list[Step]) -> dict[str, float]:
     """Run the line; return each step's seconds."""
     seconds = {}
-    for title, arguments in steps:
+    for title, arguments, after in steps:
         began = time.monotonic()
         done = rr7k(*arguments)
         if done.returncode:
             raise ChaosError(f"{title}, undisturbed, ended with {done.returncode}: {done.stderr}")
         seconds[title] = time.monotonic() - began
         console.print(f"  {title}: {seconds[title]:.0f} s")
+        after()
     return seconds
 
 
 def disturbed(steps: list[Step], seconds: dict[str, float], run: Path, servers: Servers, chance: random.Random) -> None:
     """Run the line with two blows to each step and, where that can be made, a full disk; then let it finish."""
-    for title, arguments in steps:
-        for blow in chance.sample(BLOWS, 2):
+    for title, arguments, after in steps:
+        blows = [*chance.sample(BLOWS, 1), ALSO[title]] if title in ALSO else chance.sample(BLOWS, 2)
+        for blow in blows:
             told = _struck(arguments, blow, servers, chance.uniform(0.2, 1.0) * seconds[title])
             console.print(f"  {title}: {told}; {_funnel(run)}")
         if run.parent.is_mount():
@@ -171,14 +229,10 @@ def disturbed(steps: list[Step], seconds: dict[str, float], run: Path, servers: 
         if done.returncode and MADE not in done.stderr:
             raise ChaosError(f"{title}, given again, ended with {done.returncode}: {done.stderr}")
         console.print(f"  {title}: whole; {_funnel(run)}")
+        after()
 
 
-def _struck(
-    arguments: tuple[object, ...],
-    blow: Callable[[subprocess.Popen[str], Servers], str],
-    servers: Servers,
-    wait: float,
-) -> str:
+def _struck(arguments: tuple[object, ...], blow: Blow, servers: Servers, wait: float) -> str:
     process = start(*arguments)
     with suppress(subprocess.TimeoutExpired):
         process.wait(wait)
@@ -234,10 +288,11 @@ def mended(steps: list[Step], run: Path, chance: random.Random) -> None:
     console.print(f"  refused: {len(advice)} files are told")
     for record in advice:
         Path(record).unlink()
-    for title, arguments in steps:
+    for title, arguments, after in steps:
         done = rr7k(*arguments)
         if done.returncode:
             raise ChaosError(f"{title}, after damage, ended with {done.returncode}: {done.stderr}")
+        after()
     console.print(f"  given again: {_funnel(run)}")
 
 
@@ -283,16 +338,18 @@ def main() -> None:
         for number in range(SHARDS):
             write_shard(shards, number, IMAGES, MASKS)
         console.print("undisturbed")  # runs of one name, which a release states
-        seconds = undisturbed(line(folder / "whole" / "run", shards, servers, folder / "release"))
+        with screening(servers, folder / "first", folder / "whole" / "run"):
+            seconds = undisturbed(line(folder / "whole" / "run", shards, servers, folder / "release"))
         wanted = (folder / "release" / "checksums.txt").read_bytes()
-        console.print("disturbed")
-        disturbed(line(disk / "run", shards, servers, disk / "release"), seconds, disk / "run", servers, chance)
-        if (disk / "release" / "checksums.txt").read_bytes() != wanted:
-            raise ChaosError("the disturbed run's release is another")
-        console.print("damaged")
-        mended(line(disk / "run", shards, servers, disk / "mended"), disk / "run", chance)
-        if (disk / "mended" / "checksums.txt").read_bytes() != wanted:
-            raise ChaosError("the mended run's release is another")
+        with screening(servers, folder / "second", disk / "run"):
+            console.print("disturbed")
+            disturbed(line(disk / "run", shards, servers, disk / "release"), seconds, disk / "run", servers, chance)
+            if (disk / "release" / "checksums.txt").read_bytes() != wanted:
+                raise ChaosError("the disturbed run's release is another")
+            console.print("damaged")
+            mended(line(disk / "run", shards, servers, disk / "mended"), disk / "run", chance)
+            if (disk / "mended" / "checksums.txt").read_bytes() != wanted:
+                raise ChaosError("the mended run's release is another")
         damaged_shards(shards, folder, chance)
     console.print("All releases are that of the undisturbed run, byte for byte, and the funnels add up.")
 

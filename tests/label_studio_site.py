@@ -41,9 +41,10 @@ _READY = """uids => {
 class Site:
     """A server that can be killed and started again, at the same address."""
 
-    def __init__(self, folder: Path) -> None:
-        self.crops, self.data = folder / "crops", folder / "data"
-        self.names = write_crops(self.crops, 72)
+    def __init__(self, folder: Path, crops: Path | None = None) -> None:
+        """Serve the pictures in `crops`, by default some that are made."""
+        self.crops, self.data = crops or folder / "crops", folder / "data"
+        self.names = [] if crops else write_crops(self.crops, 72)
         self.prepare(self.data)
         self._running = ExitStack()
         self._port = 0
