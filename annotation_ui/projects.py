@@ -143,7 +143,10 @@ def _tasks(
     """Yield every project with its tasks; pages without any picture are left out."""
     rows = _by_page(run)
     for batch in batches(run):
-        pages = (_page(rows[page_id], headings[page_id], missing) for page_id in batch.pages)
+        pages = (
+            _page(rows[page_id], headings[page_id], missing, f"page {number:,} of {len(batch.pages):,}")
+            for number, page_id in enumerate(batch.pages, 1)
+        )
         make = _page_tasks if batch.view == "page" else _single_tasks
         yield batch, make(page for page in pages if page.tiles)
 
@@ -169,13 +172,13 @@ def uid(mask_id: int, place: int) -> str:
     return f"{mask_id}.{place}"
 
 
-def _page(rows: Sequence[Mapping[str, Any]], heading: Heading, missing: frozenset[int]) -> Page:
+def _page(rows: Sequence[Mapping[str, Any]], heading: Heading, missing: frozenset[int], position: str) -> Page:
     tiles = tuple(
         Tile(uid(row["mask_id"], row["place"]), row["category"], row["crop"], row["raw"])
         for row in sorted(rows, key=lambda row: row["place"])
         if row["mask_id"] not in missing
     )
-    return Page(rows[0]["page_id"], *heading, tiles)
+    return Page(rows[0]["page_id"], *heading, tiles, position)
 
 
 def _by_page(run: Run) -> dict[str, list[dict[str, Any]]]:

@@ -65,6 +65,8 @@ class Page(NamedTuple):
     """Categories nearby, for orientation."""
     tiles: tuple[Tile, ...]
     """1 to 24."""
+    position: str = ""
+    """Which page it is of how many, when it was sent."""
 
 
 def label_config(view: str) -> str:
@@ -126,7 +128,7 @@ def _check(page: Page, most: int) -> None:
 
 
 def _task(page: Page, content: dict[str, Any]) -> dict[str, Any]:
-    place = [page.group, f"near: {', '.join(page.neighbours)}" if page.neighbours else ""]
+    place = [page.position, page.group, f"near: {', '.join(page.neighbours)}" if page.neighbours else ""]
     heading = {
         "page_id": page.page_id,
         "names": {tile.uid: tile.category for tile in page.tiles},  # from which a lost queue is made again

@@ -12,7 +12,7 @@ from pipeline import cli_stage_3
 from pipeline.cli_options import ConfigOption, RunOption, SetOption, WorkersOption, load_config
 from pipeline.cli_screening import show_progress
 from pipeline.console import err, tell
-from pipeline.errors import UserError
+from pipeline.errors import BusyError, UserError
 
 _BACKUP = 900.0  # seconds between copies of the server's database
 
@@ -60,22 +60,34 @@ def annotate(
 
 
 def _until_stopped(run: Any, settings: Any, server: Any, data: Path) -> None:
-    """Fetch verdicts, send what has become a conflict or was deleted, and copy the database now and then."""
+    """Look for verdicts, and copy the database now and then."""
     from annotation_ui import server_data
 
     saved, told, whole = time.monotonic(), None, False
     while True:
         time.sleep(cli_stage_3.WATCH)
         try:
-            cli_stage_3.fetch(run, server, recent=whole)
-            whole = True
-        except UserError as error:  # a project that somebody deleted, as anybody can
-            tell(str(error))
+            whole = _look(run, settings, server, recent=whole)
+            told = show_progress(run, told)
+        except BusyError as error:  # of another command on this run, for which nobody's page may go away
+            tell(f"{error} The server stays; the next look is in {cli_stage_3.WATCH:.0f} s.")
             whole = False
-        if cli_stage_3.prepare(run, settings) or not whole:
-            cli_stage_3.send(run, settings, server)
-        cli_stage_3.settle(run, settings)
-        told = show_progress(run, told)
         if not server_data.postgresql() and time.monotonic() - saved >= _BACKUP:
             saved = time.monotonic()
             server_data.backup(data, data / "backups" / time.strftime("%Y-%m-%dT%H-%M-%S"))
+
+
+def _look(run: Any, settings: Any, server: Any, *, recent: bool) -> bool:
+    """Fetch verdicts, send what has become a conflict or was deleted; say whether recent ones suffice next time."""
+    try:
+        cli_stage_3.fetch(run, server, recent=recent)
+        whole = True
+    except BusyError:
+        raise
+    except UserError as error:  # a project that somebody deleted, as anybody can
+        tell(str(error))
+        whole = False
+    if cli_stage_3.prepare(run, settings) or not whole:
+        cli_stage_3.send(run, settings, server)
+    cli_stage_3.settle(run, settings)
+    return whole

@@ -179,7 +179,7 @@ def send(run: Any, settings: Any, server: Any) -> None:
     with err.status("sending pages"), server.client() as client:
         sent = projects.send(run, client, server.served, above, missing, looks)
     if sent.pages:
-        tell(f"{server.url}: {sent.pages:,} pages sent, to {len(sent.projects):,} projects")
+        tell(f"{server.url}: {sent.pages:,} pages sent; its projects: {', '.join(sent.projects)}")
 
 
 def draw(run: Any, settings: Any) -> frozenset[int]:

@@ -166,6 +166,50 @@ def test_the_single_view_fits(site: Site, annotator: Annotator, tmp_path: Path, 
     annotator.page.set_viewport_size({"width": 1366, "height": 768})
 
 
+@pytest.mark.parametrize(("width", "height"), [(1024, 700), (1920, 1080)])
+def test_a_long_name_can_be_read(site: Site, annotator: Annotator, tmp_path: Path, width: int, height: int) -> None:
+    names = ["left rear wheel of a vintage convertible parked in front of a hotel", "w" * 64, "cup"]
+    page = site.page(0)
+    tiles = tuple(tile._replace(category=names[n % 3]) for n, tile in enumerate(page.tiles))
+    page = page._replace(tiles=tiles, gloss="what is long " * 20, position="page 3 of 35")
+    project = site.project(f"long {width}", [screens.page_task(page)])
+    annotator.page.set_viewport_size({"width": width, "height": height})
+    annotator.open(project)
+    annotator.ready(page)
+    annotator.page.screenshot(path=tmp_path / "long.png")
+    print(f"\nscreenshot: {tmp_path}/long.png")
+    captions, pictures = (annotator.page.locator(f".wrong {one}") for one in ("b", "img.marked"))
+    lines = [box["height"] / 19 for caption in captions.all()[:3] if (box := caption.bounding_box())]
+    assert lines[0] >= 2
+    assert lines[1] == 3
+    assert lines[2] == 1
+    for number in range(2):
+        caption, picture = captions.nth(number), pictures.nth(number)
+        above, below = picture.bounding_box(), caption.bounding_box()
+        assert above
+        assert below
+        assert above["y"] + above["height"] <= below["y"]  # the picture makes room
+        caption.hover()
+        assert caption.evaluate("name => name.scrollHeight <= name.clientHeight")  # all of it
+    title = annotator.page.locator(".about h2")
+    assert title.evaluate("name => name.scrollWidth <= name.clientWidth")  # the gloss makes room
+    assert annotator.page.get_by_text("page 3 of 35").is_visible()
+    assert annotator.page.locator(".lsf-current-task__task-count").is_hidden()  # counts what one has seen, not the pages
+    annotator.page.set_viewport_size({"width": 1366, "height": 768})
+
+
+def test_what_is_said_of_saving_covers_no_tile(site: Site, annotator: Annotator) -> None:
+    pages = [site.page(number) for number in range(2)]
+    annotator.open(site.project("saved", [screens.page_task(page) for page in pages]))
+    annotator.ready(pages[0])
+    annotator.submit(pages[1])
+    said = annotator.page.get_by_text("Annotation saved successfully").bounding_box()
+    first = annotator.page.locator(".wrong .lsf-choice__checkbox").first.bounding_box()
+    assert said
+    assert first
+    assert said["y"] + said["height"] <= first["y"]
+
+
 def test_hostile_names_are_text(site: Site, annotator: Annotator, tmp_path: Path) -> None:
     page = site.page(0)
     tiles = [tile._replace(category=name) for tile, name in zip(page.tiles, HOSTILE, strict=False)]

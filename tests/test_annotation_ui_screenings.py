@@ -146,9 +146,9 @@ def test_projects_are_bounded_and_keep_their_pages(
     assert [batch.title for batch in after][:2] == [batch.title for batch in before]
 
 
-def test_two_people_judge_every_page_once_and_a_third_none(screening: Screening) -> None:
+def test_two_people_judge_every_page_once_in_its_order_and_a_third_none(screening: Screening) -> None:
     run, site = screening.run, screening.site
-    ids = queue(run, site, 1, 2)
+    ids = queue(run, site, 1, 6)
     pages = [shown(page_id, n) for n, page_id in enumerate(ids, 1)]
     (project,) = screening.send(votes=2).projects.values()
     with chromium() as browser:
@@ -159,12 +159,14 @@ def test_two_people_judge_every_page_once_and_a_third_none(screening: Screening)
             person.open(project)
             person.ready(pages[0])
             person.press(str(number))
-            person.submit(pages[1])
+            assert "page 1 of 6" in person.page.locator(".about.low").inner_text()
+            for following in pages[1:]:
+                person.submit(following)
             person.submit()
             person.page.get_by_text("No More Tasks Left in Queue").wait_for()
         people[2].page.goto(f"{site.server.url}/projects/{project}/data?labeling=1")
         people[2].page.get_by_text("No More Tasks Left in Queue").wait_for()
-    assert screening.fetch() == Fetched(4, 4 * TILES, 0)
+    assert screening.fetch() == Fetched(12, 12 * TILES, 0)
     with site.client() as there:
         known = {screenings.annotator(there.name(), user): email for user, email in there.people().items()}
     said = {(known[r["annotator"]], r["mask_id"]) for r in rows(run, "screenings") if r["verdict"] == "delete"}

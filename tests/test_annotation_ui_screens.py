@@ -76,6 +76,10 @@ def test_a_single_tile() -> None:
     }
 
 
+def test_which_page_of_how_many_stands_first() -> None:
+    assert screens.page_task(page(CUP, position="page 3 of 35"))["data"]["place"].startswith("page 3 of 35 · tableware")
+
+
 def test_the_pictures_of_the_next_page_are_fetched_with_the_last_tile() -> None:
     plate = CUP._replace(uid="12", crop="plate.jpg")
     following = page(plate, plate._replace(uid="13", crop="bowl.jpg"))
