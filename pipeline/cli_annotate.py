@@ -63,31 +63,35 @@ def _until_stopped(run: Any, settings: Any, server: Any, data: Path) -> None:
     """Look for verdicts, and copy the database now and then."""
     from annotation_ui import server_data
 
-    saved, told, whole = time.monotonic(), None, False
+    saved, told, sent = time.monotonic(), None, list[str]()
     while True:
         time.sleep(cli_stage_3.WATCH)
         try:
-            whole = _look(run, settings, server, recent=whole)
+            sent = _look(run, settings, server, sent)
             told = show_progress(run, told)
         except BusyError as error:  # of another command on this run, for which nobody's page may go away
             tell(f"{error} The server stays; the next look is in {cli_stage_3.WATCH:.0f} s.")
-            whole = False
+            sent = []
         if not server_data.postgresql() and time.monotonic() - saved >= _BACKUP:
             saved = time.monotonic()
             server_data.backup(data, data / "backups" / time.strftime("%Y-%m-%dT%H-%M-%S"))
 
 
-def _look(run: Any, settings: Any, server: Any, *, recent: bool) -> bool:
-    """Fetch verdicts, send what has become a conflict or was deleted; say whether recent ones suffice next time."""
+def _look(run: Any, settings: Any, server: Any, sent: list[str]) -> list[str]:
+    """Fetch verdicts, and send what is in conflict, was queued by another command, or was deleted.
+
+    `sent` are the parts of the queue that the server has, none where that is not known; return them as they are now.
+    """
     try:
-        cli_stage_3.fetch(run, server, recent=recent)
-        whole = True
+        cli_stage_3.fetch(run, server, recent=bool(sent))
     except BusyError:
         raise
-    except UserError as error:  # a project that somebody deleted, as anybody can
+    except UserError as error:  # a project that somebody deleted, as anybody can, or that is not there yet
         tell(str(error))
-        whole = False
-    if cli_stage_3.prepare(run, settings) or not whole:
+        sent = []
+    cli_stage_3.prepare(run, settings)
+    queued: list[str] = run.parts("queue")
+    if queued != sent:
         cli_stage_3.send(run, settings, server)
     cli_stage_3.settle(run, settings)
-    return whole
+    return queued

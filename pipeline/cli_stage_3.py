@@ -154,6 +154,8 @@ def prepare(run: Any, settings: Any, extra: Extra = NOTHING) -> int:
     for name, new in made.items():
         if new.pages or name in extra._asdict():
             tell(f"queue, {name}: {new.pages:,} new pages")
+    if extra.audit:
+        tell("audit: what is judged by somebody who screened the pair does not count; let others answer these pages")
     return sum(new.pages for new in made.values())
 
 

@@ -194,7 +194,7 @@ def test_a_long_name_can_be_read(site: Site, annotator: Annotator, tmp_path: Pat
     title = annotator.page.locator(".about h2")
     assert title.evaluate("name => name.scrollWidth <= name.clientWidth")  # the gloss makes room
     assert annotator.page.get_by_text("page 3 of 35").is_visible()
-    assert annotator.page.locator(".lsf-current-task__task-count").is_hidden()  # counts what one has seen, not the pages
+    assert annotator.page.locator(".lsf-current-task__task-count").is_hidden()  # it counts what one has seen
     annotator.page.set_viewport_size({"width": 1366, "height": 768})
 
 
