@@ -88,7 +88,9 @@ def _audit(run: Any, found: Any) -> None:
         looks = f"{stratum.more:,} more"
         table.add_row(name, _share(stratum.right), f"{stratum.right.observations:,}", looks, "closed" * stratum.closed)
     out.print(table, highlight=False, markup=False)
-    tell(f"{found.waiting:,} of the sample wait for somebody who did not screen them; {found.unresolved:,} unresolved")
+    waiting = f"{found.waiting:,} of the sample wait for somebody who did not screen them"
+    later = " (those of pairs released since it was drawn, for rr7k stage-3 export --audit)" if found.waiting else ""
+    tell(f"{waiting}{later}; {found.unresolved:,} unresolved")
     if found.simulated:
         tell(f"simulated: {found.simulated:,} of these are by nobody, so the audit says nothing of real pairs")
 

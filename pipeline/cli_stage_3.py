@@ -173,8 +173,8 @@ def send(run: Any, settings: Any, server: Any) -> None:
         written = projects.write(run, above, missing)
         tell(f"tasks: {len(written):,} files in {run.folder.uri}/{projects.TASKS}")
         tell(
-            f"No server is named: rr7k annotate --run {run.folder.uri} starts one; for another set LABEL_STUDIO_URL "
-            "and LABEL_STUDIO_TOKEN, and give this command again."
+            f"No server is named: rr7k annotate --run {run.folder.uri} starts one, and one that runs sends them at its "
+            "next look; for another set LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN, and give this command again."
         )
         return
     looks = screening_progress.looks(inherited(run, decisions.STEP, settings.screening))

@@ -203,7 +203,7 @@ def test_what_is_said_of_saving_covers_no_tile(site: Site, annotator: Annotator)
     annotator.open(site.project("saved", [screens.page_task(page) for page in pages]))
     annotator.ready(pages[0])
     annotator.submit(pages[1])
-    said = annotator.page.get_by_text("Annotation saved successfully").bounding_box()
+    said = annotator.page.get_by_text("Annotation saved successfully", exact=True).bounding_box()
     first = annotator.page.locator(".wrong .lsf-choice__checkbox").first.bounding_box()
     assert said
     assert first
