@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "runs" / "bench.json"
 PAGE = ROOT / "docs" / "measured.md"
 WHY = {
-    "manifest, time of the floor (read and parse JSON)": "four tenths of the time go into summing every mask's run "
-    "lengths, 2 ns a byte, by which its area is checked; the floor looks at none of them.",
+    "manifest, time of the floor (read and parse JSON)": "the largest part of the time goes into summing every "
+    "mask's run lengths, by which its area is checked; the floor looks at none of them.",
     "export, time of a bulk POST of ready-made pages": "the floor's pages are ready-made; an export makes them, the "
     "project and its storage, and asks the server before which pages it has.",
     "export at size, a page, time of a page of that bulk POST": "as above; what happens once weighs less.",
     "release of 25,000 instances, beside cp, sync and sha256sum": "around the goal, above it in one run, below it in "
-    "the next; every photograph is hashed as well as every file, and the disk's speed varies by a third between runs.",
+    "the next; every photograph is hashed as well as every file, and the disk's own speed varies between runs.",
 }
 """What stands behind a goal that was missed."""
 

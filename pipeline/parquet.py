@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 
 Remedy = Callable[[str], str]
-"""Given the path of a damaged file: what to do, as a sentence."""
+"""Given the path of a damaged file: what to do, as the end of a sentence."""
 
 _VERIFYING = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
