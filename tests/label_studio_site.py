@@ -36,6 +36,8 @@ _READY = """uids => {
     const pictures = [...document.querySelectorAll(".wrong img.marked")];
     return shown.join() === uids.join() && pictures.every(picture => picture.complete && picture.naturalWidth);
 }"""
+# Between a submit and the end of its request the server's page takes no other, so that none is sent twice.
+_CAN_SUBMIT = "() => document.querySelector('button[name=submit]:enabled, button[name=update]:enabled')"
 
 
 class Site:
@@ -179,6 +181,7 @@ class Annotator:
 
     def submit(self, upcoming: screens.Page | None = None) -> float:
         """Submit, and return the seconds until the next page can be worked on."""
+        self.page.wait_for_function(_CAN_SUBMIT)
         begun = time.perf_counter()
         with self.page.expect_response(lambda r: "/annotations" in r.url and r.request.method in ("POST", "PATCH")):
             self.press("Space")
