@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.decoding import decoded
 from pipeline.errors import BusyError, UsageError, UserError
 
 DATABASE = "label_studio.sqlite3"
@@ -102,10 +103,7 @@ def keys(data_dir: Path) -> Secrets:
         _write(path, msgspec.json.encode(made))
     if path.stat().st_mode & 0o077:
         raise UsageError(f"{path}: others can read it. Give it to its owner alone: chmod 600 {path}")
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Secrets)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise UsageError(f"{path}: not a file of secrets. Restore a backup.") from None
+    return decoded(path.read_bytes(), Secrets, f"{path}", "Restore a backup.", UsageError)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline import files, locks
+from pipeline.decoding import decoded
 from pipeline.errors import UsageError
 from pipeline.regions import Written
 
@@ -58,5 +59,6 @@ def record(draft: Path, written: Written) -> None:
 def finished(draft: Path) -> dict[str, Written]:
     """Return the data files that are whole, by name."""
     records = (draft / _RECORDS).glob("*.json")
-    found = [msgspec.json.decode(path.read_bytes(), type=Written) for path in sorted(records)]
+    remedy = "Delete it: that data file is then made again."
+    found = [decoded(path.read_bytes(), Written, f"{path}", remedy) for path in sorted(records)]
     return {written.name: written for written in found if (draft / "data" / written.name).exists()}

@@ -17,6 +17,7 @@ import msgspec
 from benchmark import published
 from benchmark.bootstrap import Interval
 from benchmark.records import read_bytes
+from pipeline.decoding import decoded
 from pipeline.errors import UserError
 from pipeline.pages import escaped, filled
 
@@ -113,12 +114,7 @@ def read(paths: Sequence[Path]) -> list[Row]:
 def _row(path: Path, number: int, line: bytes) -> Row:
     if len(line) > _BYTES:
         raise UserError(f"{path}: line {number}: {len(line):,} bytes are no row of a leaderboard")
-    try:
-        return msgspec.json.decode(line, type=Row)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: line {number}: no row of a leaderboard ({error}). Give leaderboard.jsonl of rr7k score."
-        ) from error
+    return decoded(line, Row, f"{path}: line {number}", "Give leaderboard.jsonl of rr7k score.")
 
 
 # --- tables -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from benchmark import selection
 from benchmark.image_files import Mode
 from pipeline import regions
+from pipeline.decoding import decoded
 from pipeline.errors import UserError
 from pipeline.regions import RegionSamples
 from pipeline.run import Run, version
@@ -200,9 +201,10 @@ def as_json(stats: Stats) -> str:
 def load(folder: Path) -> Stats:
     """Read the statistics of a release. Raises `UserError` where there are none, or they are damaged."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Stats)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        data = (folder / FILE).read_bytes()
+    except OSError as error:
         raise UserError(f"{folder / FILE}: cannot be read: {error}") from error
+    return decoded(data, Stats, f"{folder / FILE}", "Copy or make the release again.")
 
 
 def _name(number: str, *, unscreened: bool, simulated: bool) -> str:
@@ -247,7 +249,5 @@ def _audit(run: Run) -> Audit | None:
     """Return what the blind audit found, None where there was none. Raises `UserError` for a damaged file."""
     if not run.folder.exists(_AUDIT):
         return None
-    try:
-        return msgspec.json.decode(run.folder.read(_AUDIT), type=_Screening).audit
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{run.folder.uri}/{_AUDIT}: {error}. Make it again: rr7k stage-3 import") from error
+    where = f"{run.folder.uri}/{_AUDIT}"
+    return decoded(run.folder.read(_AUDIT), _Screening, where, "Make it again: rr7k stage-3 import").audit

@@ -28,6 +28,7 @@ from benchmark.records import read_bytes
 from benchmark.scorecard import Scorecard
 from benchmark.similarity import Similarity
 from benchmark.truth import Truth
+from pipeline.decoding import UNDECODABLE
 from pipeline.errors import UsageError, UserError
 from pipeline.files import Folder, sha256
 from pipeline.run import version
@@ -143,7 +144,7 @@ def unpack(path: Path) -> tuple[Submission, dict[str, bytes]]:
             members = _members(path, archive)
             made = msgspec.json.decode(_content(path, archive, members.pop(_FILE)), type=Submission)
             data = {name.removeprefix(_FOLDER): _content(path, archive, info) for name, info in members.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise UserError(f"{path}: {_FILE}: {error}") from error
     except _DAMAGE as error:
         raise UserError(f"{path}: no submission: not a zip file as rr7k submit writes it ({error})") from error

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmark import checksums
+from pipeline.decoding import UNDECODABLE
 from pipeline.errors import UsageError, UserError
 from pipeline.regions import RegionSamples
 
@@ -126,7 +127,7 @@ def _identity(folder: Path) -> tuple[str, str]:
     for file in ("perturbed.json", "stats.json", "import.json"):
         try:
             told = msgspec.json.decode((folder / file).read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNDECODABLE):
             continue
         if file == "perturbed.json":  # the published rows are of the masks as they were
             return str(told["name"]), ""

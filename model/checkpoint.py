@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model import original_internvl, prompts
 from model.inputs import Settings
+from pipeline.decoding import decoded
 from pipeline.errors import UsageError, UserError
 from pipeline.original_checkpoints import convert
 
@@ -199,10 +200,7 @@ def _settings(folder: Path, raw: dict[str, Any]) -> Settings:
     path = folder / SETTINGS
     if not path.is_file():
         return Settings(template=raw["template"]) if "template" in raw else Settings()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    return decoded(path.read_bytes(), Settings, f"{path}", "Copy or make the checkpoint again.")
 
 
 # --- fitting together -------------------------------------------------------------------------------------

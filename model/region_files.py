@@ -12,6 +12,7 @@ from pycocotools import mask as coco
 
 from model.inputs import Mask
 from model.scenes import Region
+from pipeline.decoding import UNDECODABLE
 from pipeline.errors import UserError
 
 _Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]  # px, JPEG's most: more could not be counted in 32 bits
@@ -45,7 +46,7 @@ def read(path: Path) -> list[Mask]:
         )
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise UserError(
             f"{path}: {error}. Masks are a list of COCO RLEs, or SA-1B's JSON: "
             '{"annotations": [{"segmentation": {"size": [height, width], "counts": …}}]}.'

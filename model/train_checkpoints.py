@@ -20,6 +20,7 @@ import msgspec
 import torch
 
 from model.wowseg import WowSeg
+from pipeline.decoding import decoded
 from pipeline.errors import UserError
 
 FOLDER = "checkpoints"
@@ -98,8 +99,9 @@ class Checkpoints:
 
 
 def read_score(path: Path) -> Score:
-    """Read how good a checkpoint is."""
-    return msgspec.json.decode((path / _SCORE).read_bytes(), type=Score)
+    """Read how good a checkpoint is. Raises `UserError` if that file is damaged."""
+    remedy = f"Delete {path}: the training goes on from the checkpoint before it."
+    return decoded((path / _SCORE).read_bytes(), Score, f"{path / _SCORE}", remedy)
 
 
 def read_state(path: Path) -> dict[str, Any]:

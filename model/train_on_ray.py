@@ -36,6 +36,7 @@ from model.train_log import Row
 from model.train_outcome import Outcome
 from model.training_data import TrainingData
 from pipeline import cluster, locks
+from pipeline.decoding import decoded
 from pipeline.errors import UsageError, UserError
 from pipeline.files import Folder
 
@@ -57,7 +58,7 @@ def prepare(config: TrainConfig, out: Path) -> list[TrainingData]:
     identity = {**config.identity(), "fingerprints": {one.report.name: one.report.fingerprint for one in data}}
     path = out / RUN
     if path.is_file():
-        if changed := list(_changes(msgspec.json.decode(path.read_bytes()), identity)):
+        if changed := list(_changes(_before(path), identity)):
             raise UsageError(
                 f"{out} holds another training: {', '.join(changed)}. Take another --out, or its settings."
             )
@@ -69,6 +70,10 @@ def prepare(config: TrainConfig, out: Path) -> list[TrainingData]:
 def prepare_data(config: TrainConfig, out: Path) -> list[TrainingData]:
     """Prepare all data sets. Raises as `prepare` does."""
     return [training_data.prepare(name, config.data, out / _DATA) for name in config.learnt_from()]
+
+
+def _before(path: Path) -> dict[str, Any]:
+    return decoded(path.read_bytes(), dict[str, Any], f"{path}", "Take another --out, or restore it.")
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.decoding import decoded
 from pipeline.errors import BusyError, UsageError
 from pipeline.files import Folder
 
@@ -88,13 +89,10 @@ def hold(folder: Folder, step: str) -> Iterator[Lock]:
 def _wait_out(folder: Folder, name: str, step: str) -> None:
     """Remove the lock of a dead owner, or raise `BusyError`."""
     try:
-        owner = msgspec.json.decode(folder.read(name), type=Owner)
+        held = folder.read(name)
     except FileNotFoundError:
         return
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BusyError(
-            f"{folder.uri}/{name}: unreadable lock ({error}). Delete it if no other run is active."
-        ) from error
+    owner = decoded(held, Owner, f"{folder.uri}/{name}", "Delete it if no other run is active.", BusyError)
     whose = f"step {step} of this run is being run by pid {owner.pid} on {owner.host}, since {owner.since}"
     if owner.host != socket.gethostname():
         raise BusyError(f"{whose}. If that process is dead, delete {folder.uri}/{name}.")

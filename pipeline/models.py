@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from pipeline.decoding import UNDECODABLE
 from pipeline.errors import UsageError, UserError
 from pipeline.files import Folder
 
@@ -64,7 +65,7 @@ def manifest() -> dict[str, Model]:
     """Read the pinned models, by name. Raises `UsageError` where the file is wrong."""
     try:
         return msgspec.toml.decode(_MANIFEST.read_bytes(), type=dict[str, Model])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise UsageError(f"{_MANIFEST}: {error}") from error
 
 
@@ -127,7 +128,7 @@ def _record(place: Path) -> Record | None:
     """Read the record; None when it is absent or damaged."""
     try:
         return msgspec.json.decode((place / _RECORD).read_bytes(), type=Record)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, *UNDECODABLE):
         return None
 
 

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import locks, parquet, tables
+from pipeline.decoding import decoded
 from pipeline.errors import BusyError, UserError
 from pipeline.files import Folder, HashingFile, absolute, join
 from pipeline.parquet import StoredTable
@@ -309,9 +310,4 @@ class Run:
 
 
 def _decode(folder: Folder, name: str, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(folder.read(name), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{folder.uri}/{name}: damaged record ({error}). Delete it: that piece is then done again."
-        ) from error
+    return decoded(folder.read(name), kind, f"{folder.uri}/{name}", "Delete it: that piece is then done again.")

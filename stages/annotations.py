@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import masks
+from pipeline.decoding import UNDECODABLE
 from pipeline.shards import IndexedImage, Problem
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -88,7 +89,7 @@ def parse(image: IndexedImage, data: bytes) -> tuple[ImageMasks | None, list[Pro
     """
     try:
         file = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return _take_apart(image, data)
     if wrong := _wrong_image(image, file.image):
         return None, [wrong], 0

@@ -38,10 +38,10 @@ def test_rows_are_read_back_and_the_same_twice_counts_once(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "line 1: no row of a leaderboard"),
-        (b"\n{}", "line 2: no row of a leaderboard.*model"),
-        (b'{"x": ' + b"[" * 100_000, "line 1: no row of a leaderboard"),
-        (b"\xff\xfe", "line 1: no row of a leaderboard"),
+        (b"{", "line 1: damaged"),
+        (b"\n{}", "line 2: damaged.*model"),
+        (b'{"x": ' + b"[" * 100_000, "line 1: damaged"),
+        (b"\xff\xfe", "line 1: damaged"),
         (b'{"a": "' + b"x" * (1 << 20) + b'"}', "line 1: 1,048,585 bytes are no row"),
         (msgspec.json.encode(row("a", 0.5)).replace(b'"model"', b'"modle"'), "modle"),
     ],

@@ -89,7 +89,7 @@ def test_another_table_in_its_place_is_refused(run: Run) -> None:
 def test_a_damaged_record_says_where(run: Run, content: bytes) -> None:
     commit(run, "a", ["1"])
     run.folder.sub("commits", "s").replace("a.json", content)
-    with pytest.raises(UserError, match=r"a\.json: damaged record"):
+    with pytest.raises(UserError, match=r"a\.json: damaged"):
         run.commits("s")
 
 

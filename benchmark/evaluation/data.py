@@ -10,18 +10,18 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
+from typing import NamedTuple, TypeVar
 
 from benchmark import importers, perturb, truth
 from benchmark.evaluation.plan import DataSet, Plan
 from benchmark.importers import writer
 from benchmark.perturb import Model, Source, Watcher
+from pipeline.decoding import decoded
 from pipeline.files import Folder, sha256
 from pipeline.regions import RegionSamples
 from pipeline.run import version
 
+T = TypeVar("T")
 Segmenter = Callable[[Source, Path], Model]
 """Opens a checkpoint folder of a kind. Raises `UsageError`."""
 
@@ -106,8 +106,12 @@ def is_release(folder: Path) -> bool:
     return next((folder / "data").glob("instances-*.parquet"), None) is not None
 
 
+def _report(folder: Path, name: str, kind: type[T]) -> T:
+    return decoded((folder / name).read_bytes(), kind, f"{folder / name}", f"Delete {folder}: it is then made again.")
+
+
 def _of_import(folder: Path) -> list[str]:
-    report = msgspec.json.decode((folder / writer.REPORT).read_bytes(), type=writer.Report)
+    report = _report(folder, writer.REPORT, writer.Report)
     notes = []
     if lost := report.images - report.embedded:
         notes.append(f"{lost:,} of {report.images:,} photographs are not there, or not as they should be")
@@ -117,7 +121,7 @@ def _of_import(folder: Path) -> list[str]:
 
 
 def _of_masks(folder: Path) -> list[str]:
-    report = msgspec.json.decode((folder / perturb.REPORT).read_bytes(), type=perturb.Report)
+    report = _report(folder, perturb.REPORT, perturb.Report)
     counts = {"came out empty": perturb.EMPTY, "have the rotated box in place of an ellipse": perturb.FALLBACK}
     told = "".join(f"; {report.outcomes[name]:,} {what}" for what, name in counts.items() if report.outcomes[name])
     return [f"mean IoU with the true masks {report.mean_iou:.3f}{told}"]

@@ -22,6 +22,7 @@ from benchmark.evaluation.plan import Plan, Task
 from benchmark.evaluation.scoring import Inputs, Scored
 from benchmark.perturb import Watcher
 from pipeline import locks
+from pipeline.decoding import UNDECODABLE
 from pipeline.embeddings import model_files
 from pipeline.errors import BusyError, UsageError, UserError
 from pipeline.files import Folder, sha256
@@ -292,7 +293,7 @@ def _read(path: Path, kind: type[T]) -> T | None:
     """Read a record; none where there is none, or one of another version of the program."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, *UNDECODABLE):
         return None
 
 

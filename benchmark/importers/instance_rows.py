@@ -15,6 +15,7 @@ from benchmark.importers import shapes, source
 from benchmark.importers.sa1b import NAMES
 from benchmark.importers.source import Dropped, Event, Found, Image, Pixels, Place, Wrong
 from pipeline import files
+from pipeline.decoding import UNDECODABLE
 
 MASKS = ("segmentation", "mask", "rle")
 """COCO's polygons or run lengths, as they are or as JSON text; or an image file of the mask's pixels."""
@@ -46,7 +47,7 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         told = msgspec.json.decode((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told["info"]["features"]
         return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (*UNDECODABLE, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -14,6 +14,7 @@ from model.ablation.plan import Form, Learning
 from model.ablation.settings import SETTINGS, SHOWN
 from model.ablation.training import Course
 from pipeline import files
+from pipeline.decoding import decoded
 from pipeline.files import Folder
 
 _DECIDES = ("world", "scenes", "settings", "rougher", "training", "evaluation")
@@ -64,7 +65,11 @@ def folder(out: Path, form: Form, learning: Learning) -> Folder:
 def results(where: Folder, form: Form) -> Mapping[Cell, Result]:
     """Read the cells of a form that are done."""
     there = set(where.names(".json"))
-    return {cell: msgspec.json.decode(where.read(cell.file), type=Result) for cell in cells(form) if cell.file in there}
+    return {cell: _read(where, cell) for cell in cells(form) if cell.file in there}
+
+
+def _read(where: Folder, cell: Cell) -> Result:
+    return decoded(where.read(cell.file), Result, f"{where.uri}/{cell.file}", "Delete it: it is then trained again.")
 
 
 def make(where: Folder, cell: Cell, form: Form, learning: Learning, stepped: Callable[[], None]) -> None:
