@@ -35,7 +35,7 @@ def render(report: Report, efficiency: Efficiency, figures: dict[str, bytes]) ->
         tables="".join(_table(report, number) for number in _CAPTIONS) + _spreads(report.spreads),
         loss_figure=images["losses"] + _LOSS_NOTE,
         efficiency=_efficiency(report, efficiency) + images["efficiency"],
-        limits=_limits(report),
+        limits=f"<ul>{''.join(f'<li>{point}</li>' for point in limits(report))}</ul>",
     )
 
 
@@ -56,16 +56,20 @@ def _ordered(one: ContrastResult) -> bool:
     return bool(one.paper) and (min(one.paper) > 0 or max(one.paper) < 0)
 
 
-def _summary(report: Report) -> str:
+def done(report: Report) -> str:
+    """Return what was trained and tested, in words."""
     seeds = report.seeds
-    lines = [
+    return (
         f"The debug model trained in {len(report.speeds)} settings, {report.steps:,} steps each, on scenes that are "
         f"made up. Seeds of each setting: {seeds.branches} with branches, {seeds.packed} with all masks in one "
         f"sequence, {seeds.single} with single masks. Tested on {report.scenes:,} other scenes, mask by mask. Compared "
-        "by word overlap × 100, the paper's Semantic IoU.",
-        f"<strong>{escape(told(report)[:1].upper() + told(report)[1:])}.</strong>",
-    ]
-    return "".join(f"<p>{line}</p>" for line in lines)
+        "by word overlap × 100, the paper's Semantic IoU."
+    )
+
+
+def _summary(report: Report) -> str:
+    verdicts = told(report)
+    return f"<p>{done(report)}</p><p><strong>{verdicts[:1].upper()}{verdicts[1:]}.</strong></p>"
 
 
 def _contrasts(contrasts: Sequence[ContrastResult]) -> str:
@@ -76,7 +80,7 @@ def _contrasts(contrasts: Sequence[ContrastResult]) -> str:
     )
     rows = [
         f'<tr class="{one.verdict}"><th>{one.table}</th><td class="text">{escape(one.first)}</td>'
-        f'<td class="text">{escape(one.second)}</td><td>{_pair(one.paper, "+.2f")}</td><td>{_span(one.found, "+.1f")}'
+        f'<td class="text">{escape(one.second)}</td><td>{pair(one.paper, "+.2f")}</td><td>{span(one.found, "+.1f")}'
         f'</td><td class="text">{one.verdict}</td></tr>'
         for one in contrasts
     ]
@@ -92,12 +96,12 @@ def _table(report: Report, number: int) -> str:
 
 
 def _row(row: RowResult, groups: Sequence[str]) -> str:
-    start = f"<tr><th>{escape(row.title)}</th><td>{_pair(row.paper, '.2f')}</td>"
+    start = f"<tr><th>{escape(row.title)}</th><td>{pair(row.paper, '.2f')}</td>"
     if row.overlap is None:
         return f'{start}<td colspan="{3 + len(groups)}" class="text">needs its own weights: left blank</td></tr>'
     values = [row.exact, row.macro, *(row.groups[group] for group in groups)]
     cells = "".join(f"<td>{value:.1f}</td>" for value in values)
-    return f"{start}<td>{_span(row.overlap, '.1f')}</td>{cells}</tr>"
+    return f"{start}<td>{span(row.overlap, '.1f')}</td>{cells}</tr>"
 
 
 _SPREADS = {
@@ -146,13 +150,14 @@ _LOSS_NOTE = (
 )
 
 
-def _limits(report: Report) -> str:
-    points = [
+def limits(report: Report) -> list[str]:
+    """Return what stands against reading more into it, HTML without tags."""
+    return [
         "A miniature: 440 thousand random weights in place of a pre-trained billion, 112 px in place of 448, 4 × 4 "
         "tokens in place of 16 × 16, 120 names, no photograph. It says how these rules behave here; it proves nothing "
         "about the paper's numbers, and cannot disprove them.",
-        "Equal steps, as the paper states of its own: SM then sees one mask of each scene where MM sees all. What MM "
-        "gains over SM here is mostly that. Branches are K trainings with single masks in one pass, to the last bit of "
+        "Equal steps, as the paper states of its own: SM then sees one mask of each scene where MM sees all. That "
+        "alone is in MM's favour here. Branches are K trainings with single masks in one pass, to the last bit of "
         "their positions; so SM with as many masks would be branches.",
         "Every setting is tested mask by mask, as by the authors. For one mask the packed sequence and the branches' "
         "are the same. For several, from which packed settings learn, the packed one is another: a label comes after "
@@ -165,9 +170,8 @@ def _limits(report: Report) -> str:
         "a value is pooled over settings that learn in the same way, which makes intervals too narrow for one that "
         "varies more than the others of its kind.",
         f"Generator, steps and measure were fixed before the first comparison; a change of them makes every cell anew "
-        f"(this: {escape(report.cells)}). Changes since: {escape('; '.join(report.changes)) or 'none'}.",
+        f"(this: {escape(report.cells)}). Changes since: {escape(' '.join(report.changes)) or 'none.'}",
     ]
-    return f"<ul>{''.join(f'<li>{point}</li>' for point in points)}</ul>"
 
 
 def _wrapped(head: Sequence[str], rows: Sequence[str], text: Sequence[int] = ()) -> str:
@@ -175,11 +179,13 @@ def _wrapped(head: Sequence[str], rows: Sequence[str], text: Sequence[int] = ())
     return f'<div class="table"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _pair(values: Sequence[float], form: str) -> str:
+def pair(values: Sequence[float], form: str) -> str:
+    """Return the paper's values of both data sets; a dash if it has none."""
     return " · ".join(format(value, form) for value in values) or "–"
 
 
-def _span(found: Interval, form: str) -> str:
+def span(found: Interval, form: str) -> str:
+    """Return a value with its interval."""
     return f"{found.value:{form}} ({found.lower:{form}} to {found.upper:{form}})"
 
 
