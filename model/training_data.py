@@ -114,17 +114,21 @@ class TrainingData:
         """
         where = self._table.slice(place, 1).select(["image_id", "width", "height", "file", "group", "row"])
         number, width, height, file, group, row = (int(value) for value in where.to_pylist()[0].values())
-        if file not in self._opened:
-            self._opened[file] = pq.ParquetFile(self._files[file], memory_map=True)
-        held = self._opened[file].read_row_group(group, columns=["image.bytes"])["image"]
         called = f"{self.report.name}: image {number} in {self._files[file]}"
         try:
-            image = Image.open(io.BytesIO(pc.struct_field(held, "bytes")[row].as_py()))
+            image = Image.open(io.BytesIO(self._bytes(file, group, row)))
             if image.size != (width, height):
                 raise UserError(f"{called} is {image.width}×{image.height} px, but its row says {width}×{height}.")
             return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, pa.ArrowException, Image.DecompressionBombError) as error:
             raise UserError(f"{called} cannot be decoded: {error}. Leave it out of the data set.") from None
+
+    def _bytes(self, file: int, group: int, row: int) -> bytes:
+        if file not in self._opened:
+            self._opened[file] = pq.ParquetFile(self._files[file], memory_map=True)
+        held = self._opened[file].read_row_group(group, columns=["image.bytes"])["image"]
+        found: bytes = pc.struct_field(held, "bytes")[row].as_py()
+        return found
 
 
 def prepare(name: str, config: DataConfig, out: Path) -> TrainingData:
