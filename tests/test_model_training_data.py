@@ -228,7 +228,7 @@ def test_damaged_pictures_are_named(changes: dict[str, Any], message: str, tmp_p
 
 def test_a_file_that_was_cut_since_is_named(tmp_path: Path) -> None:
     data = prepare(write(tmp_path / "in", (1,)), tmp_path)
-    (photographs,) = (tmp_path / "in" / "data").glob("images-*.parquet")
+    photographs = min((tmp_path / "in" / "data").glob("images-*.parquet"))
     photographs.write_bytes(photographs.read_bytes()[:100])
     with pytest.raises(UserError, match=r"mine: image 1 in .*images-.*\.parquet cannot be decoded"):
         data.picture(0)
