@@ -324,6 +324,15 @@ def test_a_published_rr7k_of_a_layout_unknown(tmp_path: Path, name: str, content
         importers.run("rr7k", [tmp_path / name], tmp_path / "out", "val")
 
 
+def test_a_published_rr7k_damaged_in_its_middle(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", *(region_row(id=number) for number in range(50)))
+    content = bytearray(file.read_bytes())
+    content[4:60] = b"\xff" * 56
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.parquet: cannot be read \(.*\)\. If it is damaged: get or make"):
+        importers.run("rr7k", [file], tmp_path / "out", "val")
+
+
 def test_region_samples_need_no_import(tmp_path: Path) -> None:
     made = imported("coco", [write_json(tmp_path / "f.json", coco([annotation(1)]))], tmp_path / "out")
     with pytest.raises(UserError, match="a region-sample file already"):

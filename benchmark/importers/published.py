@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmark.importers import coco, instance_rows, jsonl, osprey, sa1b, source
 from benchmark.importers.source import Event, Pixels, Place, Wrong
+from pipeline import regions
 from pipeline.errors import UsageError, UserError
 
 T = TypeVar("T")
@@ -64,16 +64,11 @@ def _reader_of(path: Path) -> Callable[[Sequence[Path]], Iterator[Event]]:
 
 def _rows(path: Path) -> Iterator[Event]:
     """Read Parquet whose rows are records of the authors' JSON Lines, SA-1B's files, or single regions."""
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    reader = _reader_of_rows(path, file.schema_arrow)
-    number = 0
-    for batch in file.iter_batches(_ROWS):
-        for row in batch.to_pylist():
+    with regions.opened(path) as file:
+        reader = _reader_of_rows(path, file.schema_arrow)
+        rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
+        for number, row in enumerate(rows):
             yield from reader(Place(path.name, f"row {number}"), row)
-            number += 1
 
 
 def _reader_of_rows(path: Path, schema: pa.Schema) -> Callable[[Place, dict[str, Any]], Iterator[Event]]:
