@@ -44,6 +44,7 @@ _SETTINGS = {
     "LOCAL_FILES_SERVING_ENABLED": "true",
     "EDITOR_KEYMAP": json.dumps({"annotation:submit": {"key": "space", "description": "Submit"}}),
     "AZURE_MOUNT_FIX": "true",  # SQLite writes ahead (WAL): else an import never ends while three people answer
+    "TASK_LOCK_TTL": "3600",  # seconds until a page that somebody opened and left comes to others
     "LATEST_VERSION_CHECK": "false",
     "COLLECT_ANALYTICS": "false",
     "SENTRY_DSN": "",

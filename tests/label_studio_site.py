@@ -163,8 +163,9 @@ class Annotator:
             self.alarms.append(f"request: {url}")
 
     def open(self, project: int) -> None:
-        """Begin to label."""
-        self.page.goto(f"{self._site.server.url}/projects/{project}/data?labeling=1")
+        """Begin to label. Not by a link to a page: the server then does not heed who else has it."""
+        self.page.goto(f"{self._site.server.url}/projects/{project}/data")
+        self.page.get_by_role("button", name="Label All Tasks").click()
         self.page.wait_for_selector(".lsf-choice")
 
     def ready(self, page: screens.Page) -> None:
