@@ -57,7 +57,7 @@ def record(draft: Path, written: Written) -> None:
 
 
 def finished(draft: Path) -> dict[str, Written]:
-    """Return the data files that are whole, by name."""
+    """Return the data files that are whole, by name. Raises `UserError` for a damaged record."""
     records = (draft / _RECORDS).glob("*.json")
     remedy = "Delete it: that data file is then made again."
     found = [decoded(path.read_bytes(), Written, f"{path}", remedy) for path in sorted(records)]
