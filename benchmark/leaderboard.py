@@ -215,7 +215,7 @@ def _section(board: Board) -> str:
 
 def _html_row(board: Board, line: Line) -> str:
     first, *rest = cells(board, line)
-    kind = ' class="published"' if line.is_published else ""
+    kind = ' class="published"' if line.is_published else ' class="own"'
     cells_ = "".join(f"<td>{escaped(text)}</td>" for text in rest)
     return f"<tr{kind}><th><bdi>{escaped(first)}</bdi></th>{cells_}</tr>"
 

@@ -6,6 +6,7 @@ A template names what it shares with others as `{{head.html}}`, a file of `pipel
     base.css      colours by day and night, and what every page looks like
     cards.css     regions with their pictures
     bars.css      shares as bars, with their intervals
+    boards.css    tables of ours beside published rows
     table.css     a table that is sorted by its heads and searched
     table.js      that does so
 

@@ -165,6 +165,6 @@ def _section(board: Board) -> str:
 
 
 def _row(row: Row) -> str:
-    kind = "" if row.own else ' class="published"'
+    kind = ' class="own"' if row.own else ' class="published"'
     cells = "".join(f"<td>{escaped(text)}</td>" for text in row.cells)
     return f"<tr{kind}><th><bdi>{escaped(row.name)}</bdi></th>{cells}</tr>"

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 
 from model.ablation import evaluation
 from model.ablation.efficiency import Efficiency
 from model.ablation.intervals import Interval
 from model.ablation.report import ContrastResult, Report, RowResult, SpreadResult
 from model.ablation.rougher import DILATED, ERODED
+from pipeline import pages
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _CAPTIONS = {
@@ -28,7 +28,9 @@ _PAPER = "paper LVIS · PACO"
 def render(report: Report, efficiency: Efficiency, figures: dict[str, bytes]) -> str:
     """Return the page; `figures` are PNG: contrasts, losses, efficiency."""
     images = {name: _image(name, data) for name, data in figures.items()}
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    return pages.filled(
+        _TEMPLATE.read_text(encoding="utf-8"),
+        title="The paper's ablations in miniature",
         summary=_summary(report),
         contrasts=_contrasts(report.contrasts),
         contrast_figure=images["contrasts"],
