@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.pages import escaped, filled
 
 _TEMPLATE = Path(__file__).parent / "templates" / "leaderboard.html"
+_HELD = "\N{NO-BREAK SPACE}"
 _SHOWN = ("similarity", "iou", "exact", "lenient_similarity")
 _BYTES = 1 << 20
 """Of a row: it has a thousand or two."""
@@ -216,8 +217,9 @@ def _section(board: Board) -> str:
 def _html_row(board: Board, line: Line) -> str:
     first, *rest = cells(board, line)
     kind = ' class="published"' if line.is_published else ' class="own"'
-    cells_ = "".join(f"<td>{escaped(text)}</td>" for text in rest)
-    return f"<tr{kind}><th><bdi>{escaped(first)}</bdi></th>{cells_}</tr>"
+    cells_ = "".join(f"<td>{escaped(text.replace(', ', f',{_HELD}'))}</td>" for text in rest[:-1])
+    origin = f"<td>{escaped(rest[-1])}</td>"
+    return f"<tr{kind}><th><bdi>{escaped(first)}</bdi></th>{cells_}{origin}</tr>"
 
 
 def _piped(texts: Iterable[str]) -> str:

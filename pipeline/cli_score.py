@@ -191,7 +191,7 @@ def leaderboard_show(
         _show_board(board)
     if path is not None:
         Folder(str(path.absolute().parent)).replace(path.name, forms[path.suffix](boards).encode())
-        tell(f"{path}: {len(boards)} tables")
+        tell(f"{path}: {len(boards)} of rows that can be compared")
 
 
 @leaderboard_app.command("validate")
