@@ -191,7 +191,7 @@ def leaderboard_show(
         _show_board(board)
     if path is not None:
         Folder(str(path.absolute().parent)).replace(path.name, forms[path.suffix](boards).encode())
-        tell(f"{path}: {len(boards)} of rows that can be compared")
+        tell(f"{path}: {len(boards)} {'table' if len(boards) == 1 else 'tables'}")
 
 
 @leaderboard_app.command("validate")
