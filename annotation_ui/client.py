@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 import httpx
 import msgspec
 
+from pipeline.decoding import UNDECODABLE
 from pipeline.errors import UsageError, UserError
 from pipeline.files import sha256
 
@@ -35,9 +36,6 @@ _SETTLE = (2.0, 60)  # seconds between looks for pages that a request without an
 _TOLD = 1000  # characters of the server's own words in a message
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]+")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for what is no JSON, not of its type, or nested a thousand deep."""
 
 Above = tuple[str, str, Any]
 """A field of a task, its kind, and what it has to be greater than."""
@@ -90,6 +88,15 @@ class _User(msgspec.Struct):
 
 class _Projects(msgspec.Struct):
     results: list[_Project]
+
+
+class _Column(msgspec.Struct):
+    id: str
+    parent: str | None = None
+
+
+class _Columns(msgspec.Struct):
+    columns: list[_Column]
 
 
 class _NoAnswerError(UserError):
@@ -183,6 +190,20 @@ class Client:
             never = "(?!)"  # the button for making tasks of the files makes none
             record = {"project": project, "path": folder, "title": "crops", "regex_filter": never}
             self._ask("POST", path, what, Any, json=record)
+
+    def list_only(self, project: int, shown: Container[str]) -> None:
+        """Have the list of a project's pages, which people see first, show these columns alone.
+
+        Not once somebody has opened it: the server has stored a list then, with all columns, or one that people made.
+        """
+        what, of_project = f"the list of project {project}", {"project": project}
+        if self._ask("GET", "/api/dm/views/", what, list[Any], params=of_project):
+            return
+        found: _Columns = self._ask("GET", "/api/dm/columns/", what, _Columns, params=of_project)
+        columns = [one for one in found.columns if one.id not in shown]
+        hidden = [f"tasks:data.{one.id}" if one.parent == "data" else f"tasks:{one.id}" for one in columns]
+        view = {"title": "Pages", "type": "list", "hiddenColumns": {"explore": hidden, "labeling": hidden}}
+        self._ask("POST", "/api/dm/views/", what, Any, json=of_project | {"data": view})
 
     def pages(self, project: int) -> dict[str, list[int]]:
         """Return the ids of the project's tasks by their page id; more than one where a page was stored twice."""
@@ -281,7 +302,7 @@ class Client:
             return msgspec.json.decode(answer.content, type=kind)
         except msgspec.ValidationError as error:
             raise UserError(f"{self._url}: the answer about {what} is not as Label Studio's: {error}") from None
-        except _UNREADABLE:
+        except UNDECODABLE:
             raise UserError(f"{self._url}: the answer about {what} is not JSON. Is this a Label Studio?") from None
 
     def _failure(self, answer: httpx.Response, what: str) -> UserError:
@@ -322,7 +343,7 @@ def _address(url: str) -> httpx.URL:
 
 def _told(answer: httpx.Response) -> str:
     """Return what the server's JSON says is wrong; its HTML pages say nothing and can be long."""
-    with suppress(*_UNREADABLE):
+    with suppress(*UNDECODABLE):
         content = msgspec.json.decode(answer.content)
         if isinstance(content, dict):
             told = content.get("validation_errors") or content.get("detail") or content
@@ -361,7 +382,7 @@ class _PersonalToken(httpx.Auth):
         renewed = yield httpx.Request("POST", request.url.join("/api/token/refresh"), json={"refresh": self._token})
         try:
             self._access = msgspec.json.decode(renewed.content, type=_Renewed).access
-        except _UNREADABLE:
+        except UNDECODABLE:
             return  # what was answered instead of an access token, most likely a 401, is the answer
         request.headers["Authorization"] = f"Bearer {self._access}"
         yield request

@@ -94,6 +94,7 @@ def send(
         project = client.project(settings)
         client.serve(project, served)
         stored = client.send(project, (task for task in tasks if answered[task["meta"]["page_id"]] < people))
+        client.list_only(project, screens.LISTED)
         sent = Sent(sent.projects | {batch.title: project}, sent.pages + stored)
     return sent
 

@@ -21,6 +21,9 @@ FOLDER = "crops"
 KEYS = "12345678qwertyuiasdfghjk"
 """The tiles' keys, in the order of the tiles: three rows of a keyboard for three rows of eight (label_studio.md §3)."""
 
+LISTED = ("place", "title", "id", "completed_at", "annotators", "total_annotations")
+"""What a list of pages shows: fields of a task, ours and the server's own; the others are markup."""
+
 CLEAN = "without the mark"
 """The choice of `single_view` that only changes the picture."""
 

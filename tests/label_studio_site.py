@@ -100,6 +100,7 @@ class Site:
             project = client.project(ProjectSettings(title, screens.label_config(view), screens.guideline()))
             client.serve(project, self.server.folder)
             assert client.send(project, tasks) == len(tasks)
+            client.list_only(project, screens.LISTED)
         return project
 
     def page(self, number: int, category: str = "dining table", count: int = 24) -> screens.Page:

@@ -243,6 +243,18 @@ def test_even_a_script_that_gets_into_a_tile_does_not_run(site: Site, annotator:
     annotator.alarms.clear()
 
 
+@pytest.mark.parametrize("view", ["page", "single"])
+def test_the_list_of_pages_shows_which_they_are_and_no_markup(site: Site, annotator: Annotator, view: str) -> None:
+    page = site.page(0, count=1)._replace(position="page 7 of 9")
+    task = screens.page_task(page) if view == "page" else screens.single_task(page)
+    project = site.project(f"list of {view}", [task], f"{view}_view")
+    annotator.page.goto(f"{site.server.url}/projects/{project}/data")
+    annotator.page.get_by_text("page 7 of 9 · furniture").wait_for()
+    told = annotator.page.inner_text("body")
+    assert "dining table" in told
+    assert not [part for part in ("<img", "hotkey", page.page_id, page.tiles[0].uid) if part in told]
+
+
 def test_the_guideline_is_a_click_away(site: Site, annotator: Annotator, tmp_path: Path) -> None:
     page = site.page(0)
     project = site.project("guideline", [screens.page_task(page)])

@@ -91,6 +91,17 @@ def test_settings_are_brought_up_to_date(site: Site) -> None:
         assert (have["enable_empty_annotation"], have["show_skip_button"]) == (True, False)
 
 
+def test_a_list_that_people_made_stays(site: Site) -> None:
+    page = site.page(0)
+    project = site.project("lists", [screens.page_task(page)])
+    (made,) = site.get(f"/api/dm/views/?project={project}").json()
+    site.post(f"/api/dm/views/{made['id']}/", {"data": {"title": "My own"}}, "PATCH")
+    with site.client() as there:
+        there.list_only(project, screens.LISTED)
+    (kept,) = site.get(f"/api/dm/views/?project={project}").json()
+    assert (kept["id"], kept["data"]["title"]) == (made["id"], "My own")
+
+
 def test_the_guideline_needs_no_cleaning(site: Site) -> None:
     project = site.project("cleaning", [])
     assert site.get(f"/api/projects/{project}/").json()["expert_instruction"] == screens.guideline()
