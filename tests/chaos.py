@@ -47,6 +47,7 @@ NAMES = ("dog", "dog", "dog", "cat", "cat", "tree", "boat", "cup", "lamp", "hors
 AWAY = 1.5  # seconds that a server is gone
 TURNED = ("masks", "names", "pairs", "checks", "verdicts")
 ADVICE = re.compile(r"delete (\S+);")
+NOT_OURS = ("IDLE", "Agent", "get_table_block_metadata_schema")  # ends of the names of processes that Ray is busy with
 DISK = 256 << 20  # bytes of the disk that gets full
 LEFT = 8 << 10  # bytes that are left on it: for a lock, and next to nothing else
 MADE = "A release is never changed"  # said of one that is whole already
@@ -129,12 +130,13 @@ def kill_driver(process: subprocess.Popen[str], _: Servers) -> str:
 
 
 def kill_worker(process: subprocess.Popen[str], _: Servers) -> str:
-    """Kill a process of Ray that works, as soon as there is one; not one of those that hold the cluster together."""
+    """Kill that process of Ray which has worked most, as soon as one works; none that holds the cluster together."""
     while process.poll() is None:
-        for worker in _workers(process.pid):
-            with suppress(psutil.NoSuchProcess):
-                name = worker.name()
-                worker.kill()
+        with suppress(psutil.NoSuchProcess):
+            if workers := _workers(process.pid):
+                busiest = max(workers, key=lambda worker: worker.cpu_times().user)
+                name = busiest.name()
+                busiest.kill()
                 return f"{name} killed"
         time.sleep(0.02)
     return ""
@@ -150,7 +152,7 @@ def _workers(driver: int) -> list[psutil.Process]:
 def _works(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         name = process.name()
-        return name.startswith("ray::") and not name.endswith(("IDLE", "Agent"))
+        return name.startswith("ray::") and not name.endswith(NOT_OURS)
     return False
 
 
