@@ -57,14 +57,20 @@ def stream(
 
 
 def quiet() -> None:
-    """Have Ray Data work in small blocks and keep its progress to itself."""
+    """Have Ray Data work in small blocks and keep its progress to itself.
+
+    And its errors to its log file: they come as exceptions, and its threads complain of a session ended by Ctrl-C.
+    """
     from ray.data import DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    log = logging.getLogger("ray.data")
+    log.setLevel(logging.ERROR)
+    for handler in log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = _BLOCK
-    context.log_internal_stack_trace_to_stdout = False
 
 
 def watched(tables: Any, start: float, patience: float, warm_up: int = 0) -> Iterator[pa.Table]:
