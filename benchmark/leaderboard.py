@@ -23,6 +23,7 @@ from pipeline.pages import escaped, filled
 
 _TEMPLATE = Path(__file__).parent / "templates" / "leaderboard.html"
 _HELD = "\N{NO-BREAK SPACE}"
+"""Behind a comma: a narrow page breaks a cell between value and interval, not within the interval."""
 _SHOWN = ("similarity", "iou", "exact", "lenient_similarity")
 _BYTES = 1 << 20
 """Of a row: it has a thousand or two."""

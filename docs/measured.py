@@ -16,10 +16,10 @@ WHY = {
     "export, time of a bulk POST of ready-made pages": "the floor's pages are ready-made; an export makes them, the "
     "project, its storage and the list that people see first, and asks the server before which pages it has.",
     "export at size, a page, time of a page of that bulk POST": "as above; what happens once weighs less.",
-    "submit to next page ready, slowest": "one page; the median keeps the goal. On the day before, when the machine "
-    "was a third faster (rr7k --help in 0.21 s), the slowest took 0.87 s.",
-    "sequence and mask of 30 masks, of a forward pass of the middle size": "around the goal, 0.86 % on the day before: "
-    "a mask of 9,407 by 9,407 is 354 MB, and filling such memory with zeros takes more than half of that time.",
+    "submit to next page ready, slowest": "one page; the median keeps the goal. These are seconds, and other runs on "
+    "faster days kept it.",
+    "sequence and mask of 30 masks, of a forward pass of the middle size": "around the goal: most of it is writing a "
+    "mask of all tokens by all tokens, which memory bounds, while the pass is bound by arithmetic.",
     "release of 25,000 instances, beside cp, sync and sha256sum": "around the goal, above it in one run, below it in "
     "the next; every photograph is hashed as well as every file, and the disk's own speed varies between runs.",
 }
